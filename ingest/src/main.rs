@@ -1,0 +1,1 @@
+#[allow(clippy::print_stdout)] fn main() { println!("skeleton"); }
