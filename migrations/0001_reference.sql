@@ -70,6 +70,15 @@ create table tenant_message_channels (
 create unique index tenant_message_channels_one_default
     on tenant_message_channels (tenant_id) where is_default and enabled;
 
+-- What belongs to this installation alone.
+create table installation (
+    only_row boolean primary key default true check (only_row),
+    -- Keys the hashes of message texts that echoes are bound by.
+    hash_key bytea not null
+);
+insert into installation (hash_key)
+    values (decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'));
+
 -- Caches compare this number every 30 s; the notification only makes them quicker.
 create table config_version (
     only_row boolean primary key default true check (only_row),

@@ -35,7 +35,10 @@ create table deliveries (
     failure_code     text,
     failure_detail   text,
     generation       integer not null default 0,
+    -- How many attempts were made; the next message carries the next number.
     attempt_count    integer not null default 0,
+    -- How many of them count against the budget: a session that is down burns none.
+    retry_count      integer not null default 0,
     max_retries      integer not null default 3,
     -- Null while a message for the next attempt is out; else the time it becomes due.
     next_attempt_at  timestamptz,
@@ -56,8 +59,8 @@ create index deliveries_dispatched on deliveries (dispatched_at)
     where state = 'queued' and next_attempt_at is null;
 create index deliveries_held on deliveries (channel_id, id) where state = 'held';
 create index deliveries_unknown on deliveries (updated_at) where state = 'unknown';
-create index deliveries_open_recipient on deliveries (channel_id, recipient_key, created_at)
-    where state in ('claimed', 'unknown', 'sent') and channel = 'whatsapp';
+create index deliveries_recipient on deliveries (channel_id, recipient_key, created_at)
+    where channel = 'whatsapp';
 create index deliveries_invoice_key on deliveries (invoice_key) where invoice_key is not null;
 create index deliveries_tenant on deliveries (tenant_id, id);
 
@@ -147,3 +150,9 @@ create unique index dead_letters_one_per_generation
     on dead_letters (subject_kind, subject_id, generation) where subject_id is not null;
 create index dead_letters_open on dead_letters (created_at) where state = 'dead';
 create index dead_letters_trace_id on dead_letters (trace_id) where trace_id is not null;
+
+-- Up to where the reconciler knows that every event has its routing.
+create table reconcile_marks (
+    name  text primary key,
+    up_to uuid not null
+);

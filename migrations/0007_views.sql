@@ -27,7 +27,7 @@ left join lateral (
     select count(*) filter (where state in ('queued', 'held', 'claimed', 'unknown')) as open,
            count(*) filter (where state in ('failed', 'dead')) as failed,
            max(settled_at) as settled_at,
-           max(greatest(attempt_count - 1, 0)) as retry_count,
+           max(retry_count) as retry_count,
            max(max_retries) as max_retries,
            min(next_attempt_at) as next_retry_at,
            min(failure_code) filter (where state in ('failed', 'dead', 'unknown')) as error_message

@@ -22,8 +22,10 @@ Passando para lembrar da sua próxima fatura:
 Vencimento: {{ due_date | data }}
 Valor: {{ amount | brl }}
 {% if invoice_url %}
+
 Para pagar: {{ invoice_url }}
 {% endif %}
+
 Se já pagou, é só desconsiderar. Obrigado!',
 '[{"name":"customer_name","required":true,"sample":"Padaria Aurora"},{"name":"description","required":true,"sample":"Hospedagem"},{"name":"due_date","required":true,"sample":"2026-01-27"},{"name":"amount","required":true,"sample":"59.80"},{"name":"invoice_url","required":false,"sample":"https://pay.example/503"}]'),
 ('due_day', 'whatsapp', 1,
@@ -33,8 +35,10 @@ Se já pagou, é só desconsiderar. Obrigado!',
 Vencimento: {{ due_date | data }}
 Valor: {{ amount | brl }}
 {% if invoice_url %}
+
 Para pagar: {{ invoice_url }}
 {% endif %}
+
 Se já pagou, desconsidere esta mensagem. Obrigado!',
 '[{"name":"customer_name","required":true,"sample":"Padaria Aurora"},{"name":"description","required":true,"sample":"Hospedagem"},{"name":"due_date","required":true,"sample":"2026-01-27"},{"name":"amount","required":true,"sample":"59.80"},{"name":"invoice_url","required":false,"sample":"https://pay.example/503"}]'),
 ('overdue_1d', 'whatsapp', 1,
@@ -44,8 +48,10 @@ Se já pagou, desconsidere esta mensagem. Obrigado!',
 Venceu em: {{ due_date | data }}
 Valor: {{ amount | brl }}
 {% if invoice_url %}
+
 Para pagar: {{ invoice_url }}
 {% endif %}
+
 Se já pagou, desconsidere. Qualquer dúvida, estamos por aqui!',
 '[{"name":"customer_name","required":true,"sample":"Padaria Aurora"},{"name":"description","required":true,"sample":"Hospedagem"},{"name":"due_date","required":true,"sample":"2026-01-27"},{"name":"amount","required":true,"sample":"59.80"},{"name":"invoice_url","required":false,"sample":"https://pay.example/503"}]'),
 ('overdue_3d', 'whatsapp', 1,
@@ -55,8 +61,10 @@ Se já pagou, desconsidere. Qualquer dúvida, estamos por aqui!',
 Venceu em: {{ due_date | data }}
 Valor: {{ amount | brl }}
 {% if invoice_url %}
+
 Para pagar: {{ invoice_url }}
 {% endif %}
+
 Se já pagou, desconsidere esta mensagem.',
 '[{"name":"customer_name","required":true,"sample":"Padaria Aurora"},{"name":"description","required":true,"sample":"Hospedagem"},{"name":"due_date","required":true,"sample":"2026-01-27"},{"name":"amount","required":true,"sample":"59.80"},{"name":"invoice_url","required":false,"sample":"https://pay.example/503"}]'),
 ('overdue_7d', 'whatsapp', 1,
@@ -66,8 +74,10 @@ Se já pagou, desconsidere esta mensagem.',
 Venceu em: {{ due_date | data }}
 Valor: {{ amount | brl }}
 {% if invoice_url %}
+
 Para pagar: {{ invoice_url }}
 {% endif %}
+
 Se houver alguma dificuldade, responda esta mensagem: vamos encontrar uma solução juntos. Se já pagou, desconsidere.',
 '[{"name":"customer_name","required":true,"sample":"Padaria Aurora"},{"name":"description","required":true,"sample":"Hospedagem"},{"name":"due_date","required":true,"sample":"2026-01-27"},{"name":"amount","required":true,"sample":"59.80"},{"name":"invoice_url","required":false,"sample":"https://pay.example/503"}]'),
 ('overdue_15d', 'whatsapp', 1,
@@ -77,7 +87,9 @@ Se houver alguma dificuldade, responda esta mensagem: vamos encontrar uma soluç
 Venceu em: {{ due_date | data }}
 Valor: {{ amount | brl }}
 {% if invoice_url %}
+
 Para pagar: {{ invoice_url }}
 {% endif %}
+
 Podemos conversar sobre prazos e formas de pagamento: responda esta mensagem. Se já pagou, desconsidere.',
 '[{"name":"customer_name","required":true,"sample":"Padaria Aurora"},{"name":"description","required":true,"sample":"Hospedagem"},{"name":"due_date","required":true,"sample":"2026-01-27"},{"name":"amount","required":true,"sample":"59.80"},{"name":"invoice_url","required":false,"sample":"https://pay.example/503"}]');

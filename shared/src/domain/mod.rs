@@ -5,6 +5,9 @@
 
 pub mod channel;
 pub mod delivery;
+pub mod directory;
 pub mod failure;
 pub mod ids;
 pub mod message;
+pub mod rule;
+pub mod template;
