@@ -1,7 +1,7 @@
 -- One fact has one home; these show it under the names that the team knows.
 
 create view communication_events_status as
-select e.id, e.source_system, e.event_type, e.tenant_id, e.source_event_id, e.idempotency_key, e.trace_id,
+select e.id, e.source_system, e.event_type, coalesce(e.tenant_id, r.tenant_id) as tenant_id, e.source_event_id, e.idempotency_key, e.trace_id,
        e.correlation_id, e.causation_id, e.occurred_at, e.received_at, e.metadata, e.payload,
        e.provider_message_id, e.channel_id, e.direction, e.contact_key, e.invoice_key,
        case
@@ -20,7 +20,7 @@ select e.id, e.source_system, e.event_type, e.tenant_id, e.source_event_id, e.id
        d.next_retry_at
 from communication_events e
 left join lateral (
-    select r.id, r.state, r.created_at, r.processing_time_ms, r.error_message
+    select r.id, r.tenant_id, r.state, r.created_at, r.processing_time_ms, r.error_message
     from routings r where r.event_id = e.id order by r.run desc limit 1
 ) r on true
 left join lateral (

@@ -112,8 +112,6 @@ failure_codes! {
     ChannelUnavailable = "channel_unavailable", Config;
     /// The condition of a rule cannot be evaluated.
     RuleConditionInvalid = "rule_condition_invalid", Config;
-    /// The retries are used up; the code of the last attempt tells why.
-    RetriesExhausted = "retries_exhausted", Transient;
     /// The event could not be normalised: its payload is not what its type promises.
     PayloadUnreadable = "payload_unreadable", Content;
     /// The message names a row that does not exist.

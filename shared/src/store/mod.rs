@@ -50,6 +50,10 @@ impl From<sqlx::Error> for StoreError {
             .and_then(sqlx::error::DatabaseError::code);
         match code.as_deref() {
             Some("40P01" | "40001") => Self::Conflict(error),
+            // No partition for the event's week: nobody's data is at fault, ops have to make one.
+            Some("23514") if error.to_string().contains("no partition of relation") => {
+                Self::Unavailable(error)
+            }
             Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Data(error),
             Some(_) => Self::Unavailable(error),
             None => match error {
