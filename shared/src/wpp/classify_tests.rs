@@ -356,6 +356,21 @@ fn a_wrapper_that_never_reached_the_engine_sent_nothing() {
 }
 
 #[test]
+fn what_went_away_during_a_call_is_unknown() {
+    for text in [
+        "Protocol error (Runtime.callFunctionOn): Target closed.",
+        "MessageNotFound",
+        "read ECONNRESET",
+    ] {
+        let body = format!(r#"{{"error":"{text}"}}"#);
+        let SendOutcome::Refused { code, .. } = classify(&json(500, &body), now()) else {
+            panic!("{text} accepted");
+        };
+        assert_eq!(code.class(), FailureClass::UnknownOutcome, "{text}");
+    }
+}
+
+#[test]
 fn e15_and_e16_are_the_contents_fault() {
     let e15 = r#"{"success":false,"error":"Invalid or empty base64 image data"}"#;
     refused("E15", json(400, e15), ContentRejected);

@@ -1,31 +1,26 @@
-//! The client itself: builds requests, bounds them in time and size, and hands what comes back
-//! to the pure modules beside it.
+//! The client itself: builds the requests, each with its time limit, and hands what comes back to
+//! the pure modules beside it.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use reqwest::header::{
-    ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::classify::{self, Answer, SendOutcome};
+use super::classify::{self, SendOutcome};
 use super::config::{WppConfig, WppConfigError};
 use super::error::{Operation, WppError};
 use super::excerpt;
-use super::retry_after::{parse_http_date, parse_retry_after};
+use super::exchange::{Reply, exchange};
+use super::retry_after::parse_retry_after;
 use super::session::{self, GatewayChannel, SessionStatus};
 use crate::domain::failure::FailureCode;
 
 const SECRET: HeaderName = HeaderName::from_static("x-gateway-secret");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// More than any answer to a text needs; what is longer is cut and then, mostly, unreadable.
-const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// Time limits of facts §1.2. A list is slow: the gateway probes every session for it.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -144,7 +139,7 @@ impl WppClient {
             .post(self.url(&["api", "messages"]))
             .headers(request_id(&message.request_id))
             .json(&body);
-        match self.exchange(request, self.send_timeout).await {
+        match exchange(self.signed(request, self.send_timeout)).await {
             Ok(reply) => classify::classify(&reply.answer(), reply.now()),
             Err(broken) => SendOutcome::Refused {
                 code: broken.code,
@@ -271,36 +266,19 @@ impl WppClient {
     }
 
     async fn ask(&self, ask: &Ask, request: RequestBuilder) -> Result<Reply, WppError> {
-        let reply = self.exchange(request, ask.timeout).await;
+        let reply = exchange(self.signed(request, ask.timeout)).await;
         reply.map_err(|broken| WppError {
             http_status: broken.http_status,
             ..ask.error(broken.code, broken.excerpt)
         })
     }
 
-    /// One request, one answer; the time limit holds from here to the last byte of the body.
-    async fn exchange(&self, request: RequestBuilder, limit: Duration) -> Result<Reply, Broken> {
-        let request = request
+    /// What every request carries; the time limit is on all of it, connecting included.
+    fn signed(&self, request: RequestBuilder, limit: Duration) -> RequestBuilder {
+        request
             .header(SECRET, self.secret.clone())
             .header(ACCEPT, "application/json")
-            .timeout(limit);
-        let mut response = request.send().await.map_err(|e| Broken::new(&e, None))?;
-        let status = response.status().as_u16();
-        let headers = std::mem::take(response.headers_mut());
-        let mut body = Vec::new();
-        while body.len() < MAX_BODY_BYTES {
-            match response.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => break,
-                Err(e) => return Err(Broken::new(&e, Some(status))),
-            }
-        }
-        body.truncate(MAX_BODY_BYTES);
-        Ok(Reply {
-            status,
-            headers,
-            body,
-        })
+            .timeout(limit)
     }
 }
 
@@ -351,79 +329,12 @@ impl Ask {
             };
             WppError {
                 http_status: Some(reply.status),
-                retry_after: header(&reply.headers, RETRY_AFTER)
+                retry_after: reply
+                    .answer()
+                    .retry_after
                     .and_then(|value| parse_retry_after(value, reply.now())),
                 ..self.error(code, refusal.excerpt)
             }
         })
     }
-}
-
-struct Reply {
-    status: u16,
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
-
-impl Reply {
-    fn answer(&self) -> Answer<'_> {
-        Answer {
-            status: self.status,
-            content_type: header(&self.headers, CONTENT_TYPE),
-            www_authenticate: header(&self.headers, WWW_AUTHENTICATE),
-            retry_after: header(&self.headers, RETRY_AFTER),
-            body: &self.body,
-        }
-    }
-
-    fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-
-    /// The time by the clock that wrote the answer, so that a date in it counts from the same
-    /// clock; ours only if it names none. A wait is measured by it, nothing is stamped.
-    fn now(&self) -> DateTime<Utc> {
-        header(&self.headers, DATE)
-            .and_then(parse_http_date)
-            .unwrap_or_else(|| SystemTime::now().into())
-    }
-}
-
-fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
-}
-
-/// No whole answer came.
-struct Broken {
-    code: FailureCode,
-    http_status: Option<u16>,
-    excerpt: String,
-}
-
-impl Broken {
-    /// E1, E2. Before the connection stands nothing was written; after that everything may have
-    /// been, so whatever is no connect error is of unknown outcome.
-    fn new(error: &reqwest::Error, http_status: Option<u16>) -> Self {
-        let code = if error.is_connect() {
-            FailureCode::GatewayUnreachable
-        } else if error.is_timeout() {
-            FailureCode::GatewayTimeout
-        } else {
-            FailureCode::ConnectionReset
-        };
-        Self {
-            code,
-            http_status,
-            excerpt: excerpt::of_text(&innermost(error)),
-        }
-    }
-}
-
-/// The text of the first cause. The outer ones repeat the address.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }

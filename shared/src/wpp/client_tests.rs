@@ -217,8 +217,9 @@ async fn a_proxys_basic_auth_is_told_from_a_wrong_secret() {
     Mock::given(method("POST"))
         .respond_with(
             ResponseTemplate::new(401)
-                .insert_header("WWW-Authenticate", "Basic realm=\"x\"")
-                .set_body_raw("<html>401</html>", "text/html"),
+                .append_header("WWW-Authenticate", "Negotiate")
+                .append_header("WWW-Authenticate", "Basic realm=\"x\"")
+                .set_body_raw("{}", "application/json"),
         )
         .mount(&server)
         .await;

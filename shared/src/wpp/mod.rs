@@ -16,6 +16,7 @@ mod client;
 mod config;
 mod error;
 mod excerpt;
+mod exchange;
 mod ids;
 mod retry_after;
 mod session;

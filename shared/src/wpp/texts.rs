@@ -26,7 +26,8 @@ const KNOWN: &[(FailureCode, &[&str])] = &[
     (SessionDown, &["session", "not active"]),
     (SessionDown, &["session", "not connected"]),
     (SessionDown, &["session", "disconnected"]),
-    // A6: the browser's page was gone before the call.
+    // A6: the browser's page was gone before the call; one that goes away during a call says
+    // "Target closed", which is left to the status, so unknown.
     (SessionDown, &["session closed", "page has been closed"]),
     // E13. May be false: an ack wins over it (incident 34).
     (NumberNotOnWhatsapp, &["numero", "nao existe"]),
@@ -38,16 +39,19 @@ const KNOWN: &[(FailureCode, &[&str])] = &[
     (ChannelNotFound, &["canal nao encontrado"]),
     (ChannelNotFound, &["channel not found"]),
     (ChannelNotFound, &["channel_not_found"]),
-    (GatewayRouteNotFound, &["route", "not found"]),
+    (GatewayRouteNotFound, &["route not found"]),
+    (GatewayRouteNotFound, &["route post:/", "not found"]),
+    (GatewayRouteNotFound, &["route get:/", "not found"]),
     (GatewayRouteNotFound, &["cannot post /"]),
     (GatewayRouteNotFound, &["cannot get /"]),
     (GatewayThrottled, &["too many requests"]),
     (GatewayThrottled, &["rate limit"]),
     (GatewayThrottled, &["rate-overlimit"]),
-    // The wrapper never reached the engine, so nothing was sent.
-    (GatewayServerError, &["econnrefused"]),
-    (GatewayServerError, &["enotfound"]),
-    (GatewayServerError, &["eai_again"]),
+    // The wrapper never reached the engine, so nothing was sent. The whole phrase, as Node
+    // writes it: "enotfound" alone is also in "MessageNotFound", which proves nothing.
+    (GatewayServerError, &["connect econnrefused"]),
+    (GatewayServerError, &["getaddrinfo enotfound"]),
+    (GatewayServerError, &["getaddrinfo eai_again"]),
     // The wrapper lost the engine after it had asked.
     (ConnectionReset, &["econnreset"]),
     (ConnectionReset, &["socket hang up"]),
