@@ -340,6 +340,38 @@ async fn a_session_is_started_and_an_old_wrapper_says_that_it_cannot() {
 }
 
 #[tokio::test]
+async fn a_200_that_says_no_is_an_error_of_every_request() {
+    let server = server_saying(200, json!({"success": false, "error": "boom"})).await;
+    let client = client(&server.uri());
+    let secret = SecretString::from("hook-secret");
+    let refused = [
+        client.health().await.err(),
+        client.list_channels().await.err(),
+        client.channel_status("a").await.err(),
+        client.start_session("a").await.err(),
+        client
+            .register_webhook(None, "https://hub.example", &secret)
+            .await
+            .err(),
+    ];
+    for error in refused {
+        let error = error.expect("an error");
+        assert_eq!(error.code, FailureCode::GatewayRefused, "{error}");
+        assert!(!error.is_transient(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_is_none_is_not_taken_for_an_empty_one() {
+    let server = server_saying(200, json!({"success": true})).await;
+    let error = client(&server.uri())
+        .list_channels()
+        .await
+        .expect_err("no list");
+    assert_eq!(error.code, FailureCode::GatewayUnreadable);
+}
+
+#[tokio::test]
 async fn a_servers_error_leaves_no_doubt_where_nothing_is_sent() {
     let server = server_saying(500, json!({"error": "boom"})).await;
     let error = client(&server.uri())
