@@ -25,7 +25,7 @@ use super::{channels::Target, lock};
 pub struct RetryPolicy {
     /// How many webhooks are on the wire at once.
     pub concurrency: usize,
-    /// How often one webhook is tried at most.
+    /// How often one webhook is tried at most; a receiver that nobody can reach costs no try.
     pub attempts: u32,
     /// Pause after the first failure; it doubles up to `longest_pause`.
     pub first_pause: Duration,
@@ -61,6 +61,16 @@ pub(super) enum Handed {
     NoReceiver,
     /// The simulator was reset or stopped meanwhile.
     Dropped,
+}
+
+/// How one try ended.
+#[derive(PartialEq, Eq)]
+enum Try {
+    Accepted,
+    /// An answer that is not 2xx, or none.
+    Refused,
+    /// Nobody listens there: that is no try of this webhook.
+    Unreachable,
 }
 
 /// Webhook counters, as `GET /_sim/stats` shows them.
@@ -180,13 +190,17 @@ impl Courier {
                 // Somebody found the receiver unreachable while this one queued.
                 continue;
             }
-            tries += 1;
-            let delivered = self.post(&target, body()).await;
+            let outcome = self.post(&target, body()).await;
             drop(permit);
-            if delivered {
+            if outcome == Try::Accepted {
                 return Handed::Delivered;
             }
             self.counters.failed_tries.fetch_add(1, Ordering::Relaxed);
+            if outcome == Try::Unreachable {
+                *lock(&target.not_before) = Instant::now() + UNREACHABLE_PAUSE;
+                continue;
+            }
+            tries += 1;
             let pause = self.pause_after(tries);
             if tries >= self.policy.attempts || Instant::now() + pause > give_up_at {
                 return Handed::GaveUp;
@@ -195,7 +209,7 @@ impl Courier {
         }
     }
 
-    async fn post(&self, target: &Target, body: Vec<u8>) -> bool {
+    async fn post(&self, target: &Target, body: Vec<u8>) -> Try {
         let mut request = self
             .client
             .post(target.url.clone())
@@ -212,14 +226,14 @@ impl Courier {
                 let accepted = answer.status().is_success();
                 // Read to the end, or the connection cannot be used again.
                 let _ = answer.bytes().await;
-                accepted
-            }
-            Err(error) => {
-                if error.is_connect() || error.is_timeout() {
-                    *lock(&target.not_before) = Instant::now() + UNREACHABLE_PAUSE;
+                if accepted {
+                    Try::Accepted
+                } else {
+                    Try::Refused
                 }
-                false
             }
+            Err(error) if error.is_connect() => Try::Unreachable,
+            Err(_) => Try::Refused,
         }
     }
 

@@ -208,7 +208,7 @@ async fn resets_come_before_and_after_the_message_left() {
     world.sim.set_fault(rule(Fault::ResetBefore).times(1));
     let error = world.try_send(AURORA).await.unwrap_err();
     assert!(error.is_request() && !error.is_timeout(), "{error:?}");
-    assert_eq!(world.went_out(), []);
+    assert!(world.went_out().is_empty());
 
     world.sim.set_fault(rule(Fault::ResetAfterSend).times(1));
     let error = world.try_send(AURORA).await.unwrap_err();

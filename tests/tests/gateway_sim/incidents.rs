@@ -122,7 +122,7 @@ async fn a_session_drops_and_returns() {
     assert_eq!(answer.status(), 404);
     let answer: Value = answer.json().await.unwrap();
     assert_eq!(answer["error"], "A sessão do WhatsApp não está ativa.");
-    assert_eq!(world.went_out(), []);
+    assert!(world.went_out().is_empty());
     let shown = world.json("/api/channels/Pixel12%20Digital").await;
     assert_eq!(shown["channel"]["status"], "disconnected");
 

@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
 
 /// How long a condition may take to come true on a busy machine.
-pub const BOUND: Duration = Duration::from_secs(20);
-pub const SECRET: &str = "segredo-do-gateway";
-pub const HOOK_SECRET: &str = "segredo-do-webhook";
-pub const CHANNEL: &str = "Pixel12 Digital";
-pub const AURORA: &str = "5547999900011";
-pub const AURORA_CHAT: &str = "554799900011@c.us";
+pub(crate) const BOUND: Duration = Duration::from_secs(20);
+pub(crate) const SECRET: &str = "segredo-do-gateway";
+pub(crate) const HOOK_SECRET: &str = "segredo-do-webhook";
+pub(crate) const CHANNEL: &str = "Pixel12 Digital";
+pub(crate) const AURORA: &str = "5547999900011";
+pub(crate) const AURORA_CHAT: &str = "554799900011@c.us";
 
 #[derive(Default)]
 struct Shared {
@@ -32,19 +32,19 @@ struct Shared {
 }
 
 /// Collects webhooks on a port of its own.
-pub struct Receiver {
-    pub url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
 }
 
 impl Receiver {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self::on(listener)
     }
 
-    pub fn on(listener: TcpListener) -> Self {
+    pub(crate) fn on(listener: TcpListener) -> Self {
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let shared = Arc::new(Shared::default());
         let routes = Router::new()
@@ -59,22 +59,22 @@ impl Receiver {
     }
 
     /// Answers the next webhooks with these statuses.
-    pub fn refuse_next(&self, statuses: &[StatusCode]) {
+    pub(crate) fn refuse_next(&self, statuses: &[StatusCode]) {
         self.shared.refusals.lock().unwrap().extend(statuses);
     }
 
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let events = self.shared.events.lock().unwrap();
         events.iter().map(|(_, event)| event.clone()).collect()
     }
 
-    pub fn headers(&self) -> Vec<HeaderMap> {
+    pub(crate) fn headers(&self) -> Vec<HeaderMap> {
         let events = self.shared.events.lock().unwrap();
         events.iter().map(|(headers, _)| headers.clone()).collect()
     }
 
     /// Waits until so many webhooks were accepted, and returns them.
-    pub async fn wait_for(&self, count: usize) -> Vec<Value> {
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<Value> {
         let waited = timeout(BOUND, async {
             loop {
                 let arrived = self.shared.arrived.notified();
@@ -113,7 +113,7 @@ async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Strin
 }
 
 /// "echo" and "ack N" for each webhook.
-pub fn names(events: &[Value]) -> Vec<String> {
+pub(crate) fn names(events: &[Value]) -> Vec<String> {
     let name = |event: &Value| match event["event"].as_str().unwrap() {
         "message.ack" => format!("ack {}", event["raw"]["payload"]["ack"]),
         "message.sent" => "echo".to_owned(),
@@ -123,18 +123,18 @@ pub fn names(events: &[Value]) -> Vec<String> {
 }
 
 /// A simulator, its receiver and a client.
-pub struct World {
-    pub sim: GatewaySim,
-    pub hooks: Receiver,
-    pub http: reqwest::Client,
+pub(crate) struct World {
+    pub(crate) sim: GatewaySim,
+    pub(crate) hooks: Receiver,
+    pub(crate) http: reqwest::Client,
 }
 
 impl World {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut SimConfig)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut SimConfig)) -> Self {
         let hooks = Receiver::start().await;
         let mut config = SimConfig::for_tests(SECRET);
         config.webhook_url = Some(hooks.url.clone());
@@ -149,61 +149,65 @@ impl World {
         Self { sim, hooks, http }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.sim.url())
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> reqwest::Response {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> reqwest::Response {
         self.try_post(path, body).await.unwrap()
     }
 
-    pub async fn try_post(&self, path: &str, body: Value) -> reqwest::Result<reqwest::Response> {
+    pub(crate) async fn try_post(
+        &self,
+        path: &str,
+        body: Value,
+    ) -> reqwest::Result<reqwest::Response> {
         let request = self.http.post(self.url(path)).json(&body);
         request.header("x-gateway-secret", SECRET).send().await
     }
 
-    pub async fn get(&self, path: &str) -> reqwest::Response {
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
         let request = self.http.get(self.url(path));
         let request = request.header("x-gateway-secret", SECRET);
         request.send().await.unwrap()
     }
 
-    pub async fn json(&self, path: &str) -> Value {
+    pub(crate) async fn json(&self, path: &str) -> Value {
         self.get(path).await.json().await.unwrap()
     }
 
-    pub async fn send(&self, to: &str, text: &str) -> reqwest::Response {
+    pub(crate) async fn send(&self, to: &str, text: &str) -> reqwest::Response {
         self.post("/api/messages", text_body(to, text)).await
     }
 
-    pub async fn try_send(&self, to: &str) -> reqwest::Result<reqwest::Response> {
+    pub(crate) async fn try_send(&self, to: &str) -> reqwest::Result<reqwest::Response> {
         self.try_post("/api/messages", text_body(to, "oi")).await
     }
 
     /// Sends once under a fault of one call and returns status and body.
-    pub async fn send_under(&self, rule: FaultRule) -> (u16, String) {
+    pub(crate) async fn send_under(&self, rule: FaultRule) -> (u16, String) {
         self.sim.set_fault(rule.times(1));
         let answer = self.send(AURORA, "oi").await;
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     /// `went_out` of every listed message.
-    pub fn went_out(&self) -> Vec<bool> {
+    pub(crate) fn went_out(&self) -> Vec<bool> {
         let messages = self.sim.messages();
         messages.iter().map(|message| message.went_out).collect()
     }
 }
 
-pub fn text_body(to: &str, text: &str) -> Value {
+pub(crate) fn text_body(to: &str, text: &str) -> Value {
     json!({ "channel": CHANNEL, "to": to, "text": text })
 }
 
-pub fn rule(fault: Fault) -> FaultRule {
+pub(crate) fn rule(fault: Fault) -> FaultRule {
     FaultRule::new(fault)
 }
 
 /// Waits until `condition` holds; fails after [`BOUND`].
-pub async fn until(condition: impl Fn() -> bool) {
+pub(crate) async fn until(condition: impl Fn() -> bool) {
     let waited = timeout(BOUND, async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
