@@ -40,7 +40,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             concurrency: 64,
-            attempts: 15,
+            attempts: 60,
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(5),
             give_up_after: Duration::from_secs(300),
