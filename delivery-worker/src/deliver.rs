@@ -221,7 +221,7 @@ impl BatchJob for DeliverChat {
             .collect();
         let letters = crate::record::conclude(&mut tx, &results.iter().collect::<Vec<_>>(), self.clock.as_ref()).await?;
         tx.commit().await?;
-        self.relay.offer(letters);
+        self.relay.hand_over(letters);
         for (delivery, result) in claimed.iter().zip(&results) {
             self.metrics.attempt(result.outcome, result.failure_code);
             tracing::info!(

@@ -51,7 +51,7 @@ async fn look(pool: &PgPool, relay: &Relay) -> Result<usize, StoreError> {
     messages.sort_by_key(|message| message.subject_id);
     let rows = outbox::insert(&mut tx, messages).await?;
     tx.commit().await?;
-    relay.offer(rows);
+    relay.hand_over(rows);
     Ok(due.len())
 }
 

@@ -73,7 +73,7 @@ impl Reaper {
         let letters =
             crate::record::conclude(&mut tx, &results.iter().collect::<Vec<_>>(), self.clock.as_ref()).await?;
         tx.commit().await?;
-        self.relay.offer(letters);
+        self.relay.hand_over(letters);
         for result in &results {
             self.metrics.attempt(result.outcome, result.failure_code);
             tracing::warn!(

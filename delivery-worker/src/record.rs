@@ -49,7 +49,7 @@ impl BatchJob for Record {
             }
         }
         tx.commit().await?;
-        self.relay.offer(letters);
+        self.relay.hand_over(letters);
         for item in items {
             self.metrics.attempt(item.result.outcome, item.result.failure_code);
         }

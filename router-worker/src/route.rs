@@ -85,7 +85,7 @@ impl BatchJob for Route {
         let mut tx = conn.begin().await?;
         let (rows, new) = self.commit(&mut tx, &decided).await?;
         tx.commit().await?;
-        self.relay.offer(rows);
+        self.relay.hand_over(rows);
         for decided in decided.iter().filter(|decided| new.contains(&decided.routing.id)) {
             self.log(decided);
         }
