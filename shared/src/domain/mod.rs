@@ -6,6 +6,7 @@
 pub mod address;
 pub mod channel;
 pub mod delivery;
+pub mod event;
 pub mod failure;
 pub mod ids;
 pub mod mask;

@@ -103,6 +103,7 @@ fn kind_of(name: &str) -> Kind {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -132,5 +133,19 @@ mod tests {
             "none": null
         }));
         insta::assert_json_snapshot!(masked);
+    }
+
+    proptest! {
+        #[test]
+        fn no_marker_survives_in_any_member(
+            name in "[a-zA-Z_]{1,12}|phone|to|cpf|email|text|token|5547999900011",
+            marker in "5547999900011|47999900011|123\\.456\\.789-09|fulano@example\\.com",
+            before in "\\PC{0,12}",
+        ) {
+            let value = json!([{ name.clone(): format!("{before}{marker}") }, { name: { "deep": [marker] } }]);
+            let masked = mask_json(&value).to_string();
+            prop_assert!(!masked.contains(&marker), "{masked}");
+            prop_assert!(!masked.contains("5547999900011"), "{masked}");
+        }
     }
 }
