@@ -1,1 +1,17 @@
-//! Skeleton.
+//! The router-worker: decides what each event leads to, and writes that decision down.
+//!
+//! The walk: `consume` (takes work messages) → `route` (load → normalise → decide → commit) →
+//! `plan` (the pure decision: rules, tenant) → `recipient` and `render` (whom, through which
+//! account, in which words). Beside it: `due` (events whose message was lost).
+//!
+//! Must not know: how anything is sent, or how a door authenticates.
+
+pub mod app;
+pub mod cli;
+mod consume;
+mod metrics;
+mod plan;
+mod recipient;
+mod reconcile;
+mod render;
+mod route;

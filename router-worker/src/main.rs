@@ -1,1 +1,4 @@
-#[allow(clippy::print_stdout)] fn main() { println!("skeleton"); }
+#[allow(clippy::print_stdout)]
+fn main() {
+    println!("skeleton");
+}

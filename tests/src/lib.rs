@@ -1,1 +1,3 @@
-//! Skeleton.
+//! End-to-end tests of Posto and the tools they share with the demo.
+
+pub mod gateway_sim;

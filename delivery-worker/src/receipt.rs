@@ -1,0 +1,173 @@
+//! Evidence moves deliveries: an echo or an ack is bound to the attempt that it is about, and its
+//! delivery follows the lattice of `domain::delivery`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use shared::domain::delivery::{DeliveryState, Evidence};
+use shared::runtime::batcher::BatchJob;
+use shared::store::chat::{NewChatMessage, ThreadRef};
+use shared::store::deliveries::{self, StateChange};
+use shared::store::receipts::{self, OpenReceipt, Settlement};
+use shared::store::{StoreError, chat};
+use sqlx::{Connection, PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::metrics::Metrics;
+
+/// How often a batch looks for receipts that its own bindings made bindable: an echo brings the
+/// key id that its acks wait for.
+const ROUNDS: usize = 4;
+
+/// The batch job that applies receipts.
+pub(crate) struct ApplyReceipts {
+    pub(crate) pool: PgPool,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl BatchJob for ApplyReceipts {
+    type Item = Uuid;
+    type Done = ();
+    type Error = StoreError;
+
+    async fn run(&self, items: &[Uuid]) -> Result<Vec<()>, StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        let mut tx = conn.begin().await?;
+        let mut seen: HashSet<Uuid> = HashSet::new();
+        let mut next: Vec<Uuid> = items.to_vec();
+        for _ in 0..ROUNDS {
+            next.retain(|id| seen.insert(*id));
+            next.sort_unstable();
+            if next.is_empty() {
+                break;
+            }
+            next = self.apply(&mut tx, &next).await?;
+        }
+        tx.commit().await?;
+        Ok(vec![(); items.len()])
+    }
+}
+
+impl ApplyReceipts {
+    /// Applies receipts; answers those that can be bound now because of it.
+    async fn apply(&self, conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        let open = receipts::lock_open(conn, ids).await?;
+        let mut settlements = self.move_deliveries(conn, &open).await?;
+        let mut typed = Vec::new();
+        for receipt in open.iter().filter(|receipt| receipt.delivery_id.is_none()) {
+            let by_device = receipt.kind == "echo" && receipt.candidates == 0;
+            if by_device {
+                typed.extend(device_message(receipt));
+            }
+            settlements.push(Settlement {
+                id: receipt.id,
+                state: if by_device { "applied" } else { "unbound" },
+                delivery_id: None,
+                attempt_id: None,
+                effect: by_device.then(|| "typed on the phone".to_owned()),
+            });
+        }
+        chat::append(conn, &typed).await?;
+        receipts::settle(conn, &settlements).await?;
+        for settlement in &settlements {
+            self.metrics.receipts.with_label_values(&[settlement.state]).inc();
+        }
+        let echoed: Vec<Uuid> =
+            open.iter().filter(|receipt| receipt.kind == "echo").filter_map(|receipt| receipt.attempt_id).collect();
+        if echoed.is_empty() {
+            return Ok(Vec::new());
+        }
+        receipts::waiting_for_attempts(conn, &echoed).await
+    }
+
+    async fn move_deliveries(
+        &self,
+        conn: &mut PgConnection,
+        open: &[OpenReceipt],
+    ) -> Result<Vec<Settlement>, StoreError> {
+        let mut by_delivery: BTreeMap<Uuid, Vec<&OpenReceipt>> = BTreeMap::new();
+        for receipt in open {
+            if let Some(delivery) = receipt.delivery_id {
+                by_delivery.entry(delivery).or_default().push(receipt);
+            }
+        }
+        let ids: Vec<Uuid> = by_delivery.keys().copied().collect();
+        let mut changes = Vec::new();
+        let mut settlements = Vec::new();
+        for delivery in deliveries::lock(conn, &ids).await? {
+            let Ok(from) = delivery.state.parse::<DeliveryState>() else { continue };
+            let mut state = from;
+            let mut provider_failed = false;
+            for receipt in by_delivery.remove(&delivery.id).unwrap_or_default() {
+                let evidence = evidence_of(receipt);
+                let next = evidence.and_then(|evidence| state.after_evidence(evidence));
+                provider_failed |= evidence == Some(Evidence::ProviderFailed) && next.is_some();
+                settlements.push(Settlement {
+                    id: receipt.id,
+                    state: "applied",
+                    delivery_id: Some(delivery.id),
+                    attempt_id: receipt.attempt_id,
+                    effect: Some(match next {
+                        Some(next) => format!("{state} -> {next}"),
+                        None => format!("stays {state}"),
+                    }),
+                });
+                state = next.unwrap_or(state);
+            }
+            if state != from {
+                let failed = provider_failed && state == DeliveryState::Failed;
+                changes.push(StateChange {
+                    failure_code: failed
+                        .then(|| shared::domain::failure::FailureCode::ProviderRejected.as_str().to_owned()),
+                    ..StateChange::plain(delivery.id, from, state)
+                });
+                self.metrics.moved.with_label_values(&[state.as_str()]).inc();
+                tracing::info!(
+                    trace_id = delivery.trace_id,
+                    tenant.id = delivery.tenant_id,
+                    delivery.id = %delivery.id,
+                    delivery.channel = delivery.channel,
+                    outcome = state.as_str(),
+                    "delivery.moved"
+                );
+            }
+        }
+        deliveries::change_states(conn, &changes).await?;
+        Ok(settlements)
+    }
+}
+
+fn evidence_of(receipt: &OpenReceipt) -> Option<Evidence> {
+    match receipt.evidence.as_deref() {
+        Some("provider_failed") => Some(Evidence::ProviderFailed),
+        Some("sent") => Some(Evidence::Sent),
+        Some("delivered") => Some(Evidence::Delivered),
+        Some("read") => Some(Evidence::Read),
+        _ => None,
+    }
+}
+
+/// A message of ours that no send of ours explains: somebody typed it on the phone. It pauses
+/// automation on its thread and counts as nothing unread.
+fn device_message(receipt: &OpenReceipt) -> Option<NewChatMessage> {
+    Some(NewChatMessage {
+        thread: ThreadRef::Contact {
+            channel_id: receipt.channel_id.clone(),
+            contact_key: receipt.recipient_key.clone()?,
+        },
+        role: "assistant".to_owned(),
+        origin: "device".to_owned(),
+        content: receipt.body_text.clone().unwrap_or_default(),
+        message_id: receipt.provider_message_id.clone(),
+        delivery_id: None,
+        event_id: receipt.event_id,
+        trace_id: receipt.trace_id.clone(),
+        correlation_id: None,
+        source_system: "wpp_gateway".to_owned(),
+        occurred_at: receipt.provider_at,
+        contact_address: receipt.recipient.clone(),
+        contact_name: None,
+        customer_id: None,
+        metadata: serde_json::json!({}),
+    })
+}

@@ -1,0 +1,382 @@
+//! The decision, pure: an event, the configuration and nothing else → what is to be done, with
+//! the reason for each yes and no. Dry runs and replays ask the same function.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use shared::domain::channel::Channel;
+use shared::domain::delivery::DeliveryState;
+use shared::domain::directory::{Directory, text_hash};
+use shared::domain::event::{ContentKind, NormalisedEvent, NormalisedKind, SessionState};
+use shared::domain::failure::FailureCode;
+use shared::domain::ids::TenantId;
+use shared::domain::rule::{Rule, Verdict};
+use shared::domain::template::condition_holds;
+
+use crate::recipient::{self, TenantFinding};
+use crate::render;
+
+/// Everything that one event leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Whose event it is.
+    pub(crate) tenant: TenantFinding,
+    /// What came of each rule.
+    pub(crate) tried: Vec<Tried>,
+    /// What is to go out.
+    pub(crate) deliveries: Vec<Planned>,
+    /// Evidence to be applied.
+    pub(crate) evidence: Option<Evidence>,
+    /// A session that came or went.
+    pub(crate) session: Option<(String, &'static str, String)>,
+    /// What happened besides, or why nothing did.
+    pub(crate) note: Option<&'static str>,
+}
+
+/// What came of one rule.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Tried {
+    pub(crate) rule_id: i64,
+    pub(crate) name: String,
+    pub(crate) channel: &'static str,
+    #[serde(flatten)]
+    pub(crate) verdict: Verdict,
+}
+
+/// One delivery of the plan.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(crate) channel: Channel,
+    pub(crate) channel_id: Option<String>,
+    pub(crate) rule_id: i64,
+    pub(crate) lane: String,
+    pub(crate) template_id: Option<i64>,
+    pub(crate) template_key: Option<String>,
+    pub(crate) recipient: Option<String>,
+    pub(crate) recipient_key: Option<String>,
+    pub(crate) recipient_name: Option<String>,
+    pub(crate) text: Option<String>,
+    pub(crate) text_hash: Option<Vec<u8>>,
+    pub(crate) detail: Value,
+    pub(crate) unknown_policy: String,
+    /// Why it cannot be tried, with a word for a person.
+    pub(crate) failure: Option<(FailureCode, String)>,
+}
+
+impl Planned {
+    /// Where the delivery begins: most failures wait for a person, a recipient nobody can mend.
+    pub(crate) fn state(&self) -> DeliveryState {
+        match &self.failure {
+            None => DeliveryState::Queued,
+            Some(_) => DeliveryState::Dead,
+        }
+    }
+}
+
+/// Evidence about a delivery, found in an event of the gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    pub(crate) kind: &'static str,
+    pub(crate) channel_id: String,
+    pub(crate) level: Option<i32>,
+    pub(crate) proves: Option<shared::domain::delivery::Evidence>,
+    pub(crate) key_id: Option<String>,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) delivery_ref: Option<uuid::Uuid>,
+    pub(crate) recipient: Option<String>,
+    pub(crate) recipient_key: Option<String>,
+    pub(crate) text: Option<String>,
+    pub(crate) text_hash: Option<Vec<u8>>,
+}
+
+impl Plan {
+    /// `routed` when it led to anything, or a rule said that nothing leaves; else `unrouted`.
+    pub(crate) fn state(&self) -> &'static str {
+        let decided = self.tried.iter().any(|tried| tried.verdict == Verdict::Won);
+        if decided || self.evidence.is_some() || self.session.is_some() { "routed" } else { "unrouted" }
+    }
+
+    /// The stored decision. Holds no personal data.
+    pub(crate) fn decision(&self) -> Value {
+        let deliveries: Vec<Value> = self
+            .deliveries
+            .iter()
+            .map(|planned| {
+                json!({
+                    "channel": planned.channel.as_str(),
+                    "channel_account": planned.channel_id,
+                    "rule_id": planned.rule_id,
+                    "template": planned.template_key,
+                    "state": planned.state().as_str(),
+                    "failure_code": planned.failure.as_ref().map(|failure| failure.0),
+                    "failure_detail": planned.failure.as_ref().map(|failure| &failure.1),
+                })
+            })
+            .collect();
+        json!({
+            "tenant": {"id": self.tenant.tenant, "how": self.tenant.how, "candidates": self.tenant.candidates},
+            "rules": self.tried,
+            "deliveries": deliveries,
+            "evidence": self.evidence.as_ref().map(|evidence| evidence.kind),
+            "session": self.session.as_ref().map(|session| session.1),
+            "note": self.note,
+        })
+    }
+}
+
+/// Decides. `payload` is the event's own, for conditions and templates.
+pub(crate) fn plan(event: &NormalisedEvent, payload: &Value, directory: &Directory) -> Plan {
+    let finding = recipient::tenant(event, directory);
+    let tenant = finding.tenant.and_then(|id| directory.tenants.get(&id)).cloned();
+    let context = render::context(&event.event_type, &event.source_system, payload, tenant.as_deref());
+    let (tried, winners) = try_rules(event, finding.tenant, &context, directory);
+    let mut plan = Plan {
+        tenant: finding,
+        tried,
+        deliveries: Vec::new(),
+        evidence: evidence(event, directory),
+        session: session(event, directory),
+        note: None,
+    };
+    for rule in winners {
+        let Some(channel) = rule.channel else { continue };
+        let planned = match channel {
+            Channel::Whatsapp => whatsapp(event, &rule, &context, (plan.tenant.tenant, directory)),
+            Channel::Chat => match chat(event, &rule, payload, directory) {
+                Ok(planned) => planned,
+                Err(note) => {
+                    plan.note = Some(note);
+                    continue;
+                }
+            },
+            Channel::Email => unavailable(&rule, channel),
+        };
+        plan.deliveries.push(planned);
+    }
+    plan
+}
+
+/// Tries every rule; one wins per channel (lowest priority number, then most specific, then
+/// oldest), rules of different channels all fire.
+fn try_rules(
+    event: &NormalisedEvent,
+    tenant: Option<TenantId>,
+    context: &Value,
+    directory: &Directory,
+) -> (Vec<Tried>, Vec<Arc<Rule>>) {
+    let mut tried = Vec::with_capacity(directory.rules.len());
+    let mut fitting: Vec<(&Arc<Rule>, usize)> = Vec::new();
+    for rule in &directory.rules {
+        let verdict = rule.scope_verdict(&event.event_type, &event.source_system, tenant).or_else(|| {
+            match rule.condition.as_deref().map(|condition| condition_holds(condition, context)) {
+                None | Some(Ok(true)) => None,
+                Some(Ok(false)) => Some(Verdict::ConditionFalse),
+                Some(Err(detail)) => Some(Verdict::ConditionInvalid { detail }),
+            }
+        });
+        if verdict.is_none() {
+            fitting.push((rule, tried.len()));
+        }
+        tried.push(Tried {
+            rule_id: rule.id,
+            name: rule.name.clone(),
+            channel: rule.channel_label(),
+            verdict: verdict.unwrap_or(Verdict::Won),
+        });
+    }
+    fitting.sort_by_key(|(rule, _)| Reverse(rule.rank()));
+    fitting.reverse();
+    let mut won: HashMap<Option<Channel>, i64> = HashMap::new();
+    let mut winners = Vec::new();
+    for (rule, index) in fitting {
+        match won.get(&rule.channel) {
+            Some(by) => tried[index].verdict = Verdict::Outranked { by: *by },
+            None => {
+                won.insert(rule.channel, rule.id);
+                winners.push(Arc::clone(rule));
+            }
+        }
+    }
+    (tried, winners)
+}
+
+fn whatsapp(
+    event: &NormalisedEvent,
+    rule: &Rule,
+    context: &Value,
+    (tenant, directory): (Option<TenantId>, &Directory),
+) -> Planned {
+    let mut planned = empty(rule, Channel::Whatsapp);
+    match recipient::account(event, tenant, directory) {
+        Ok(account) => planned.channel_id = Some(account.id.clone()),
+        Err(code) => planned.fail(code, "no sending account is configured for the tenant"),
+    }
+    let known = tenant.and_then(|tenant| directory.tenants.get(&tenant));
+    match recipient::phone(event, known.map(AsRef::as_ref)) {
+        Ok(phone) => {
+            planned.recipient = Some(phone.expose().to_owned());
+            planned.recipient_key = Some(format!("tel:{}", phone.match_key()));
+        }
+        Err(code) => planned.fail(code, "the event and the tenant name no phone that can be one"),
+    }
+    match render::render(rule, Channel::Whatsapp, context, directory) {
+        Ok(rendered) => {
+            planned.template_id = Some(rendered.template_id);
+            planned.template_key = Some(rendered.template_key);
+            planned.lane = rendered.lane;
+            planned.unknown_policy = rendered.unknown_policy;
+            match rendered.text {
+                Ok(text) => {
+                    planned.text_hash = Some(text_hash(&directory.hash_key, &text));
+                    planned.text = Some(text);
+                }
+                Err(error) => planned.fail(error.code, &error.detail),
+            }
+        }
+        Err(error) => planned.fail(error.code, &error.detail),
+    }
+    planned
+}
+
+/// A message on a thread: what a contact wrote, or what a system says on a thread that it names.
+fn chat(event: &NormalisedEvent, rule: &Rule, payload: &Value, directory: &Directory) -> Result<Planned, &'static str> {
+    let mut planned = empty(rule, Channel::Chat);
+    "reply".clone_into(&mut planned.lane);
+    let mut detail = Map::new();
+    detail.insert("occurred_at".to_owned(), json!(event.occurred_at));
+    if let NormalisedKind::InboundMessage { key_id, content } = &event.kind {
+        if *content == ContentKind::Undecrypted {
+            // Part of the WhatsApp protocol: the text follows under the same id (facts §0.6).
+            return Err("waits for its text");
+        }
+        let contact = event.contact.as_ref().ok_or("names no contact")?;
+        planned.channel_id = event.channel_account.as_deref().map(|raw| account_id(raw, directory));
+        planned.recipient = Some(contact.address.clone());
+        planned.recipient_key = contact.contact_key.clone();
+        planned.recipient_name = contact.name.clone().filter(|_| !contact.is_group);
+        planned.text = Some(event.text.as_ref().map(|text| text.expose().to_owned()).unwrap_or_default());
+        detail.insert("origin".to_owned(), json!("contact"));
+        detail.insert("message_id".to_owned(), json!(key_id));
+        detail.insert("metadata".to_owned(), message_metadata(event, *content));
+    } else {
+        for name in ["thread_id", "order_id", "role"] {
+            if let Some(value) = payload.get(name).filter(|value| !value.is_null()) {
+                detail.insert(name.to_owned(), value.clone());
+            }
+        }
+        if !detail.contains_key("thread_id") && !detail.contains_key("order_id") {
+            planned.fail(FailureCode::RecipientMissing, "the event names no thread_id and no order_id");
+        }
+        planned.text = event.text.as_ref().map(|text| text.expose().to_owned());
+        if planned.text.as_deref().is_none_or(|text| text.trim().is_empty()) {
+            planned.fail(FailureCode::TextUnsendable, "the event has no text or message");
+        }
+    }
+    planned.detail = Value::Object(detail);
+    Ok(planned)
+}
+
+fn message_metadata(event: &NormalisedEvent, content: ContentKind) -> Value {
+    let mut metadata = Map::new();
+    metadata.insert("content".to_owned(), json!(content.as_str()));
+    if let Some(media) = &event.media {
+        metadata.insert(
+            "media".to_owned(),
+            json!({"kind": media.kind.as_str(), "mime": media.mime, "state": "pending"}),
+        );
+    }
+    if let Some(participant) = event.contact.as_ref().and_then(|contact| contact.participant.as_ref()) {
+        metadata.insert("participant".to_owned(), json!(participant.jid.contact_key()));
+        metadata.insert("participant_name".to_owned(), json!(participant.name));
+    }
+    Value::Object(metadata)
+}
+
+fn evidence(event: &NormalisedEvent, directory: &Directory) -> Option<Evidence> {
+    let channel_id = account_id(event.channel_account.as_deref()?, directory);
+    let contact = event.contact.as_ref();
+    let base = Evidence {
+        kind: "ack",
+        channel_id,
+        level: None,
+        proves: None,
+        key_id: None,
+        correlation_id: None,
+        delivery_ref: None,
+        recipient: contact.map(|contact| contact.address.clone()),
+        recipient_key: contact.and_then(|contact| contact.contact_key.clone()),
+        text: None,
+        text_hash: None,
+    };
+    match &event.kind {
+        // An ack of what a contact wrote says only that we read it.
+        NormalisedKind::Ack { key_id, level, from_me: true, evidence, .. } => {
+            Some(Evidence { level: *level, proves: *evidence, key_id: Some(key_id.clone()), ..base })
+        }
+        NormalisedKind::Echo(sent) | NormalisedKind::DeviceMessage(sent) => {
+            let text = event.text.as_ref().map(|text| text.expose().to_owned()).filter(|text| !text.is_empty());
+            Some(Evidence {
+                kind: "echo",
+                level: sent.level,
+                proves: Some(shared::domain::delivery::Evidence::Sent),
+                key_id: sent.key_id.clone(),
+                correlation_id: sent.gateway_correlation_id.clone(),
+                delivery_ref: sent.delivery_id.map(|id| id.0),
+                text_hash: text.as_deref().map(|text| text_hash(&directory.hash_key, text)),
+                text,
+                ..base
+            })
+        }
+        _ => None,
+    }
+}
+
+fn session(event: &NormalisedEvent, directory: &Directory) -> Option<(String, &'static str, String)> {
+    let NormalisedKind::Session { state, raw_status } = &event.kind else { return None };
+    let account = directory.account(event.channel_account.as_deref()?)?;
+    match state {
+        SessionState::Up => Some((account.id.clone(), "up", raw_status.clone())),
+        SessionState::Down => Some((account.id.clone(), "down", raw_status.clone())),
+        SessionState::Other => None,
+    }
+}
+
+/// The slug of an account, also of one that nobody configured: its messages are kept all the same.
+fn account_id(raw: &str, directory: &Directory) -> String {
+    directory.account(raw).map_or_else(|| shared::domain::directory::account_slug(raw), |account| account.id.clone())
+}
+
+fn unavailable(rule: &Rule, channel: Channel) -> Planned {
+    let mut planned = empty(rule, channel);
+    planned.fail(FailureCode::ChannelUnavailable, "no driver delivers on this channel yet");
+    planned
+}
+
+fn empty(rule: &Rule, channel: Channel) -> Planned {
+    Planned {
+        channel,
+        channel_id: None,
+        rule_id: rule.id,
+        lane: "notice".to_owned(),
+        template_id: None,
+        template_key: None,
+        recipient: None,
+        recipient_key: None,
+        recipient_name: None,
+        text: None,
+        text_hash: None,
+        detail: json!({}),
+        unknown_policy: "park".to_owned(),
+        failure: None,
+    }
+}
+
+impl Planned {
+    /// The first failure is the one that is told.
+    fn fail(&mut self, code: FailureCode, detail: &str) {
+        self.failure.get_or_insert((code, detail.to_owned()));
+    }
+}

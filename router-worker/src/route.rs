@@ -1,0 +1,355 @@
+//! The use case: load → normalise → decide → commit, a batch in one transaction. Idempotent by
+//! (event, run): a decision that is stored already is never made again.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use shared::broker::dead::Letter;
+use shared::broker::relay::Relay;
+use shared::domain::delivery::DeliveryState;
+use shared::domain::ids::{DeliveryId, EventId, LetterId, ReceiptId, RoutingId, TenantId};
+use shared::domain::message::{Labels, VERSION, Work, WorkMessage};
+use shared::runtime::batcher::BatchJob;
+use shared::runtime::clock::Clock;
+use shared::source;
+use shared::store::config::DirectoryCache;
+use shared::store::deliveries::{self, NewDelivery};
+use shared::store::events::{self, StoredEvent};
+use shared::store::logs::{self, NewLog};
+use shared::store::outbox::{self, NewMessage};
+use shared::store::receipts::{self, NewReceipt};
+use shared::store::routings::{self, NewRouting};
+use shared::store::{StoreError, dead_letters, sessions};
+use sqlx::{Connection, PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::metrics::Metrics;
+use crate::plan::{Plan, Planned, plan};
+
+/// A work message that asks for a decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RouteRequest {
+    pub(crate) event_id: EventId,
+    pub(crate) run: i32,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Routed {
+    /// The decision is stored, now or before.
+    Stored,
+    /// There is no such event.
+    NoSuchEvent,
+}
+
+/// The batch job that routes.
+pub(crate) struct Route {
+    pub(crate) pool: PgPool,
+    pub(crate) relay: Relay,
+    pub(crate) directory: DirectoryCache,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) max_retries: i32,
+}
+
+/// One event's decision and all that follows from it.
+struct Decided {
+    routing: NewRouting,
+    deliveries: Vec<NewDelivery>,
+    receipt: Option<NewReceipt>,
+    session: Option<(String, &'static str, String)>,
+    received_at: chrono::DateTime<chrono::Utc>,
+}
+
+impl BatchJob for Route {
+    type Item = RouteRequest;
+    type Done = Routed;
+    type Error = StoreError;
+
+    async fn run(&self, items: &[RouteRequest]) -> Result<Vec<Routed>, StoreError> {
+        let mut ids: Vec<Uuid> = items.iter().map(|item| item.event_id.0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut conn = self.pool.acquire().await?;
+        let found: HashMap<Uuid, StoredEvent> =
+            events::load(&mut conn, &ids).await?.into_iter().map(|event| (event.id, event)).collect();
+        let mut asked = HashSet::new();
+        let decided: Vec<Decided> = items
+            .iter()
+            .filter(|item| asked.insert((item.event_id, item.run)))
+            .filter_map(|item| Some(self.decide(found.get(&item.event_id.0)?, item.run)))
+            .collect();
+        let mut tx = conn.begin().await?;
+        let (rows, new) = self.commit(&mut tx, &decided).await?;
+        tx.commit().await?;
+        self.relay.offer(rows);
+        for decided in decided.iter().filter(|decided| new.contains(&decided.routing.id)) {
+            self.log(decided);
+        }
+        Ok(items
+            .iter()
+            .map(|item| if found.contains_key(&item.event_id.0) { Routed::Stored } else { Routed::NoSuchEvent })
+            .collect())
+    }
+}
+
+impl Route {
+    fn decide(&self, event: &StoredEvent, run: i32) -> Decided {
+        let begun = Instant::now();
+        let directory = self.directory.get();
+        // What jsonb could not hold is read from the raw bytes.
+        let payload: Cow<'_, Value> = match (&event.payload, &event.body) {
+            (Some(payload), _) => Cow::Borrowed(payload),
+            (None, body) => Cow::Owned(serde_json::from_slice(body.as_deref().unwrap_or_default()).unwrap_or_default()),
+        };
+        let normalised = source::of(&event.source_system).normalise(&source::StoredEvent {
+            source_system: &event.source_system,
+            event_type: &event.event_type,
+            tenant_id: event.tenant_id.map(TenantId),
+            payload: event.payload.as_ref(),
+            body: event.body.as_deref().unwrap_or_default(),
+            occurred_at: Some(event.occurred_at),
+            received_at: event.received_at,
+        });
+        let mut routing = NewRouting {
+            id: RoutingId::generate().0,
+            event_id: event.id,
+            run,
+            trace_id: event.trace_id.clone(),
+            tenant_id: event.tenant_id,
+            event_type: event.event_type.clone(),
+            source_system: event.source_system.clone(),
+            state: "failed",
+            decision: json!({}),
+            failure_code: None,
+            error_message: None,
+            processing_time_ms: 0.0,
+        };
+        let mut deliveries = Vec::new();
+        let mut receipt = None;
+        let mut session = None;
+        match normalised {
+            Ok(normalised) => {
+                let plan = plan(&normalised, &payload, &directory);
+                routing.tenant_id = plan.tenant.tenant.map(|tenant| tenant.0);
+                routing.state = plan.state();
+                routing.decision = plan.decision();
+                deliveries = self.deliveries(event, &routing, &plan);
+                receipt = new_receipt(event, &normalised, &plan);
+                session = plan.session;
+            }
+            Err(error) => {
+                routing.failure_code = Some(error.code().as_str());
+                routing.error_message = Some(error.to_string());
+            }
+        }
+        routing.processing_time_ms = begun.elapsed().as_secs_f64() * 1000.0;
+        Decided { routing, deliveries, receipt, session, received_at: event.received_at }
+    }
+
+    fn deliveries(&self, event: &StoredEvent, routing: &NewRouting, plan: &Plan) -> Vec<NewDelivery> {
+        let of = |(ordinal, planned): (usize, &Planned)| NewDelivery {
+            id: DeliveryId::generate().0,
+            routing_id: routing.id,
+            ordinal: i32::try_from(ordinal).unwrap_or(i32::MAX),
+            event_id: event.id,
+            event_type: event.event_type.clone(),
+            source_system: event.source_system.clone(),
+            trace_id: event.trace_id.clone(),
+            correlation_id: event.correlation_id.clone(),
+            tenant_id: routing.tenant_id,
+            channel: planned.channel.as_str().to_owned(),
+            channel_id: planned.channel_id.clone(),
+            lane: planned.lane.clone(),
+            rule_id: Some(planned.rule_id),
+            template_id: planned.template_id,
+            template_key: planned.template_key.clone(),
+            recipient: planned.recipient.clone(),
+            recipient_key: planned.recipient_key.clone(),
+            recipient_name: planned.recipient_name.clone(),
+            body_text: planned.text.clone(),
+            body_hash: planned.text_hash.clone(),
+            invoice_key: event.invoice_key.clone(),
+            detail: planned.detail.clone(),
+            unknown_policy: planned.unknown_policy.clone(),
+            state: planned.state(),
+            failure_code: planned.failure.as_ref().map(|failure| failure.0.as_str()),
+            failure_detail: planned.failure.as_ref().map(|failure| failure.1.clone()),
+            max_retries: self.max_retries,
+        };
+        plan.deliveries.iter().enumerate().map(of).collect()
+    }
+
+    /// Writes the decisions that are the first of their event, and what follows from those alone.
+    async fn commit(
+        &self,
+        conn: &mut PgConnection,
+        decided: &[Decided],
+    ) -> Result<(Vec<outbox::OutboxRow>, HashSet<Uuid>), StoreError> {
+        let mut order: Vec<&Decided> = decided.iter().collect();
+        order.sort_by_key(|decided| decided.routing.event_id);
+        let routings: Vec<&NewRouting> = order.iter().map(|decided| &decided.routing).collect();
+        let new: HashSet<Uuid> = routings::insert_new(conn, &routings).await?.into_iter().collect();
+        order.retain(|decided| new.contains(&decided.routing.id));
+
+        let planned: Vec<&NewDelivery> = order.iter().flat_map(|decided| &decided.deliveries).collect();
+        deliveries::insert(conn, &planned).await?;
+        let evidence: Vec<&NewReceipt> = order.iter().filter_map(|decided| decided.receipt.as_ref()).collect();
+        receipts::insert(conn, &evidence).await?;
+        self.change_sessions(conn, &order).await?;
+
+        let mut messages: Vec<NewMessage> = Vec::with_capacity(planned.len() + evidence.len());
+        messages.extend(planned.iter().filter(|delivery| delivery.state == DeliveryState::Queued).filter_map(|d| work_message(d)).map(|m| NewMessage::work(&m)));
+        messages.extend(evidence.iter().filter_map(|receipt| receipt_message(receipt)));
+        messages.extend(self.letters(conn, &planned).await?);
+        Ok((outbox::insert(conn, messages).await?, new))
+    }
+
+    /// In the order of the accounts, so that two batches cannot deadlock; the last word of a
+    /// batch counts.
+    async fn change_sessions(&self, conn: &mut PgConnection, order: &[&Decided]) -> Result<(), StoreError> {
+        let mut changes: Vec<&Decided> = order.iter().copied().filter(|decided| decided.session.is_some()).collect();
+        changes.sort_by(|a, b| a.session.as_ref().map(|s| &s.0).cmp(&b.session.as_ref().map(|s| &s.0)));
+        for decided in changes {
+            let Some((account, state, reason)) = &decided.session else { continue };
+            if sessions::set_state(conn, account, state, reason).await? {
+                let level = if *state == "down" { "error" } else { "info" };
+                let log = NewLog {
+                    level,
+                    trace_id: Some(decided.routing.trace_id.clone()),
+                    source_system: Some(decided.routing.source_system.clone()),
+                    event_id: Some(decided.routing.event_id),
+                    channel_id: Some(account.clone()),
+                    code: format!("session_{state}"),
+                    message: format!("the gateway reports the session as {state}"),
+                    context: json!({"reason": reason}),
+                    ..NewLog::default()
+                };
+                logs::insert(conn, &[log]).await?;
+                if *state == "down" {
+                    tracing::error!(trace_id = decided.routing.trace_id, channel = account, "a session went down: its sends are held");
+                } else {
+                    tracing::info!(trace_id = decided.routing.trace_id, channel = account, "a session is back: its sends are released");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What cannot be tried at all is dead from the start, with a letter like any other.
+    async fn letters(&self, conn: &mut PgConnection, planned: &[&NewDelivery]) -> Result<Vec<NewMessage>, StoreError> {
+        let now = self.clock.now();
+        let letters: Vec<(Letter, WorkMessage)> = planned
+            .iter()
+            .filter(|delivery| delivery.state == DeliveryState::Dead)
+            .filter_map(|delivery| {
+                let message = work_message(delivery)?;
+                let letter = Letter {
+                    id: LetterId::generate(),
+                    generation: 0,
+                    code: delivery.failure_code?.parse().ok()?,
+                    attempts: 0,
+                    first_at: now,
+                    last_at: now,
+                    trace_id: message.trace_id.clone(),
+                    event_type: Some(delivery.event_type.clone()),
+                    tenant_id: delivery.tenant_id.map(TenantId),
+                    channel: delivery.channel.parse().ok(),
+                    template: delivery.template_key.clone(),
+                };
+                Some((letter, message))
+            })
+            .collect();
+        let rows: Vec<_> = letters
+            .iter()
+            .map(|(letter, message)| letter.row(message.work.queue(), "delivery", Some(message.work.subject())))
+            .collect();
+        let new = dead_letters::insert_new(conn, &rows).await?;
+        Ok(letters
+            .iter()
+            .filter(|(letter, _)| new.contains(&letter.id.0))
+            .map(|(letter, message)| letter.message(message))
+            .collect())
+    }
+
+    fn log(&self, decided: &Decided) {
+        let routing = &decided.routing;
+        self.metrics.routed(routing.state, &decided.deliveries);
+        let age = (self.clock.now() - decided.received_at).to_std().unwrap_or_default();
+        self.metrics.route_latency.observe(age.as_secs_f64());
+        tracing::info!(
+            trace_id = routing.trace_id,
+            tenant.id = routing.tenant_id,
+            source = routing.source_system,
+            event.id = %routing.event_id,
+            event.type = routing.event_type,
+            routing.id = %routing.id,
+            deliveries = decided.deliveries.len(),
+            outcome = routing.state,
+            failure.code = routing.failure_code,
+            duration_ms = routing.processing_time_ms,
+            "event.routed"
+        );
+    }
+}
+
+fn work_message(delivery: &NewDelivery) -> Option<WorkMessage> {
+    Some(WorkMessage {
+        version: VERSION,
+        work: Work::Deliver {
+            delivery_id: DeliveryId(delivery.id),
+            channel: delivery.channel.parse().ok()?,
+            generation: 0,
+            attempt: 1,
+        },
+        trace_id: delivery.trace_id.parse().ok()?,
+        labels: Labels {
+            event_type: delivery.event_type.clone(),
+            source: delivery.source_system.clone(),
+            tenant_id: delivery.tenant_id.map(TenantId),
+            template: delivery.template_key.clone(),
+        },
+    })
+}
+
+fn receipt_message(receipt: &NewReceipt) -> Option<NewMessage> {
+    Some(NewMessage::work(&WorkMessage {
+        version: VERSION,
+        work: Work::ApplyReceipt { receipt_id: ReceiptId(receipt.id) },
+        trace_id: receipt.trace_id.parse().ok()?,
+        labels: Labels::default(),
+    }))
+}
+
+fn new_receipt(
+    event: &StoredEvent,
+    normalised: &shared::domain::event::NormalisedEvent,
+    plan: &Plan,
+) -> Option<NewReceipt> {
+    let evidence = plan.evidence.as_ref()?;
+    Some(NewReceipt {
+        id: ReceiptId::generate().0,
+        event_id: event.id,
+        trace_id: event.trace_id.clone(),
+        kind: evidence.kind,
+        channel_id: evidence.channel_id.clone(),
+        level: evidence.level,
+        evidence: evidence.proves.map(|proves| match proves {
+            shared::domain::delivery::Evidence::ProviderFailed => "provider_failed",
+            shared::domain::delivery::Evidence::Sent => "sent",
+            shared::domain::delivery::Evidence::Delivered => "delivered",
+            shared::domain::delivery::Evidence::Read => "read",
+        }),
+        provider_message_id: evidence.key_id.clone(),
+        gateway_correlation_id: evidence.correlation_id.clone(),
+        delivery_ref: evidence.delivery_ref,
+        recipient_key: evidence.recipient_key.clone(),
+        recipient: evidence.recipient.clone(),
+        body_text: evidence.text.clone(),
+        body_hash: evidence.text_hash.clone(),
+        provider_at: normalised.occurred_at,
+    })
+}

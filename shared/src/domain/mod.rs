@@ -1,0 +1,13 @@
+//! The pure heart: what the words of the product mean and which changes of state are lawful.
+//!
+//! Invariant: no async, no I/O, no clock and no chance in here; time and randomness come in as
+//! arguments. Nothing here knows how it is stored, sent or received.
+
+pub mod channel;
+pub mod delivery;
+pub mod directory;
+pub mod failure;
+pub mod ids;
+pub mod message;
+pub mod rule;
+pub mod template;

@@ -1,0 +1,10 @@
+//! The running of a process: settings, logs, the database pool, stopping, probes and metrics,
+//! and the batcher that turns many small commits into few.
+//!
+//! Knows nothing of what the processes do.
+
+pub mod batcher;
+pub mod clock;
+pub mod lifecycle;
+pub mod ops;
+pub mod telemetry;

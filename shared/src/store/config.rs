@@ -1,0 +1,263 @@
+//! Loads the configuration into a `Directory`, and keeps it fresh: a notification makes the cache
+//! quick, a comparison of versions every 30 s makes it right.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgListener;
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::StoreResult;
+use crate::domain::directory::{ChannelAccount, Credential, Directory, Tenant};
+use crate::domain::ids::TenantId;
+use crate::domain::rule::Rule;
+use crate::domain::template::{Template, TemplateBook};
+use crate::runtime::telemetry::chain;
+
+/// How often versions are compared, whatever was notified.
+const COMPARE_EVERY: Duration = Duration::from_secs(30);
+
+/// The current directory of this process; cheap to clone and to read.
+#[derive(Clone, Debug)]
+pub struct DirectoryCache {
+    current: watch::Receiver<Arc<Directory>>,
+}
+
+impl DirectoryCache {
+    /// Loads the directory and keeps it fresh until `stopping`.
+    ///
+    /// # Errors
+    /// The first load failed; try again when the database is well.
+    pub async fn start(pool: PgPool, stopping: CancellationToken) -> StoreResult<Self> {
+        let first = load(&mut *pool.acquire().await?).await?;
+        let (sender, current) = watch::channel(Arc::new(first));
+        tokio::spawn(keep_fresh(pool, sender, stopping));
+        Ok(Self { current })
+    }
+
+    /// A directory that never changes, for tests.
+    #[must_use]
+    pub fn fixed(directory: Directory) -> Self {
+        Self {
+            current: watch::channel(Arc::new(directory)).1,
+        }
+    }
+
+    /// The directory as of now.
+    #[must_use]
+    pub fn get(&self) -> Arc<Directory> {
+        Arc::clone(&self.current.borrow())
+    }
+}
+
+async fn keep_fresh(
+    pool: PgPool,
+    current: watch::Sender<Arc<Directory>>,
+    stopping: CancellationToken,
+) {
+    while !stopping.is_cancelled() && !current.is_closed() {
+        let followed = tokio::select! {
+            followed = follow(&pool, &current) => followed,
+            () = stopping.cancelled() => return,
+            () = current.closed() => return,
+        };
+        if let Err(error) = followed {
+            tracing::warn!(error = %chain(&error), "the configuration cannot be followed, trying again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+/// Listens on a connection of its own. A lost connection may have lost notifications, so every
+/// beginning compares first.
+async fn follow(pool: &PgPool, current: &watch::Sender<Arc<Directory>>) -> StoreResult<()> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.ignore_pool_close_event(true);
+    listener.listen("posto_config").await?;
+    loop {
+        reload_if_newer(pool, current).await?;
+        match tokio::time::timeout(COMPARE_EVERY, listener.try_recv()).await {
+            Ok(Ok(Some(_))) | Err(_) => {}
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return Err(error.into()),
+        }
+    }
+}
+
+async fn reload_if_newer(
+    pool: &PgPool,
+    current: &watch::Sender<Arc<Directory>>,
+) -> StoreResult<()> {
+    let mut conn = pool.acquire().await?;
+    let version = version(&mut conn).await?;
+    if version == current.borrow().version {
+        return Ok(());
+    }
+    let fresh = load(&mut conn).await?;
+    tracing::info!(version = fresh.version, "the configuration was reloaded");
+    current.send_replace(Arc::new(fresh));
+    Ok(())
+}
+
+async fn version(conn: &mut PgConnection) -> StoreResult<i64> {
+    Ok(sqlx::query_scalar!("select version from config_version")
+        .fetch_one(conn)
+        .await?)
+}
+
+/// Loads the whole configuration. The version is read first: a change in between is met again at
+/// the next comparison.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn load(conn: &mut PgConnection) -> StoreResult<Directory> {
+    let version = version(conn).await?;
+    let tenants = sqlx::query!(
+        r#"select id, name, trade_name, phone, phone_match_key, archived_at is not null as "archived!" from tenants"#
+    )
+    .fetch_all(&mut *conn)
+    .await?
+    .into_iter()
+    .map(|row| {
+        let id = TenantId(row.id);
+        let tenant = Tenant {
+            id,
+            name: row.name,
+            trade_name: row.trade_name,
+            phone: row.phone,
+            phone_match_key: row.phone_match_key,
+            archived: row.archived,
+        };
+        (id, Arc::new(tenant))
+    })
+    .collect();
+    let accounts = sqlx::query_as!(
+        ChannelAccount,
+        "select id, provider_account, display_name, own_phone, enabled from channels"
+    )
+    .fetch_all(&mut *conn)
+    .await?
+    .into_iter()
+    .map(|account| (account.id.clone(), Arc::new(account)))
+    .collect();
+    let aliases = sqlx::query!("select alias, channel_id from channel_aliases")
+        .fetch_all(&mut *conn)
+        .await?
+        .into_iter()
+        .map(|row| (row.alias, row.channel_id))
+        .collect();
+    let mut tenant_accounts: HashMap<TenantId, Vec<String>> = HashMap::new();
+    let rows = sqlx::query!(
+        "select tenant_id, channel_id from tenant_message_channels where enabled
+         order by tenant_id, is_default desc, id"
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    for row in rows {
+        tenant_accounts
+            .entry(TenantId(row.tenant_id))
+            .or_default()
+            .push(row.channel_id);
+    }
+    let sources = sqlx::query_scalar!("select name from sources where enabled")
+        .fetch_all(&mut *conn)
+        .await?;
+    let hash_key = sqlx::query_scalar!("select hash_key from installation")
+        .fetch_one(&mut *conn)
+        .await?;
+    Ok(Directory {
+        version,
+        hash_key,
+        tenants,
+        accounts,
+        aliases,
+        tenant_accounts,
+        rules: rules(conn).await?,
+        templates: Arc::new(TemplateBook::compile(templates(conn).await?)),
+        credentials: credentials(conn).await?,
+        sources,
+        ..Directory::default()
+    }
+    .indexed())
+}
+
+async fn rules(conn: &mut PgConnection) -> StoreResult<Vec<Arc<Rule>>> {
+    let rows = sqlx::query!(
+        "select id, name, event_type, source_system, tenant_id, condition, channel, template, template_expr,
+                priority, needs_ai, needs_human
+         from routing_rules where enabled order by id"
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            Arc::new(Rule {
+                id: row.id,
+                name: row.name,
+                event_type: row.event_type,
+                source_system: row.source_system,
+                tenant_id: row.tenant_id.map(TenantId),
+                condition: row.condition,
+                channel: row.channel.parse().ok(),
+                template: row.template,
+                template_expr: row.template_expr,
+                priority: row.priority,
+                needs_ai: row.needs_ai,
+                needs_human: row.needs_human,
+            })
+        })
+        .collect())
+}
+
+async fn templates(conn: &mut PgConnection) -> StoreResult<Vec<Template>> {
+    let rows = sqlx::query!(
+        "select id, key, channel, locale, version, body, variables, lane, unknown_policy
+         from message_templates where active"
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            Some(Template {
+                id: row.id,
+                key: row.key,
+                channel: row.channel.parse().ok()?,
+                locale: row.locale,
+                version: row.version,
+                body: row.body,
+                variables: serde_json::from_value(row.variables).unwrap_or_default(),
+                lane: row.lane,
+                unknown_policy: row.unknown_policy,
+            })
+        })
+        .collect())
+}
+
+async fn credentials(conn: &mut PgConnection) -> StoreResult<HashMap<[u8; 32], Arc<Credential>>> {
+    let rows = sqlx::query!(
+        "select source_system, tenant_id, secret_sha256, valid_until
+         from source_credentials where revoked_at is null"
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let hash: [u8; 32] = row.secret_sha256.try_into().ok()?;
+            let credential = Credential {
+                source_system: row.source_system,
+                tenant_id: row.tenant_id.map(TenantId),
+                valid_until: row.valid_until,
+            };
+            Some((hash, Arc::new(credential)))
+        })
+        .collect())
+}

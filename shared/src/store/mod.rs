@@ -1,0 +1,80 @@
+//! All SQL of the product, one file per table or question.
+//!
+//! Invariants: functions take a connection and never open or commit a transaction (the use case
+//! does); columns are named, never `*`; every queue-like read skips what others hold. Hot paths
+//! are set-based: one statement for a whole batch, its arrays sorted by their conflict key.
+
+pub mod chat;
+pub mod config;
+pub mod dead_letters;
+pub mod deliveries;
+pub mod events;
+pub mod import;
+pub mod logs;
+pub mod outbox;
+pub mod pool;
+pub mod receipts;
+pub mod reconcile;
+pub mod routings;
+pub mod sessions;
+pub mod traces;
+
+use crate::runtime::batcher::{BatchError, Fault};
+
+/// A statement failed. The variant says what the caller should do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused the data (SQLSTATE 22, 23): the item is at fault.
+    #[error("the database refused the data")]
+    Data(#[source] sqlx::Error),
+    /// Deadlock or serialisation failure: repeat the transaction.
+    #[error("the transaction met another one")]
+    Conflict(#[source] sqlx::Error),
+    /// The database is unwell, or the schema is not the expected one: wait, blame nobody.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// True when the same call may succeed later.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        !matches!(self, Self::Data(_))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        match code.as_deref() {
+            Some("40P01" | "40001") => Self::Conflict(error),
+            // No partition for the event's week: nobody's data is at fault, ops have to make one.
+            Some("23514") if error.to_string().contains("no partition of relation") => {
+                Self::Unavailable(error)
+            }
+            Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Data(error),
+            Some(_) => Self::Unavailable(error),
+            None => match error {
+                sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::Decode(_)
+                | sqlx::Error::Encode(_) => Self::Data(error),
+                error => Self::Unavailable(error),
+            },
+        }
+    }
+}
+
+impl BatchError for StoreError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Data(_) => Fault::Data,
+            Self::Conflict(_) => Fault::Conflict,
+            Self::Unavailable(_) => Fault::Unavailable,
+        }
+    }
+}
+
+/// What a store function answers.
+pub type StoreResult<T> = Result<T, StoreError>;

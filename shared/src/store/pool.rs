@@ -1,0 +1,191 @@
+//! The pool of connections, and the schema's version.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::migrate::{Migrate, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// The advisory lock that migrations are made under.
+const MIGRATION_LOCK: i64 = 0x706f_7374_6f01;
+/// The advisory lock that partitions are made under.
+const PARTITION_LOCK: i64 = 0x706f_7374_6f02;
+/// How long to wait for another process that migrates.
+const MIGRATION_WAIT: Duration = Duration::from_secs(120);
+
+/// Settings of the database.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DatabaseArgs {
+    /// PostgreSQL, as `postgres://user:password@host:port/database`.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: SecretString,
+    /// The most connections of this process.
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16)]
+    pub database_max_connections: u32,
+    /// What to do about pending migrations at start.
+    #[arg(long, env = "MIGRATE", value_enum, default_value_t = MigrateAtStart::Check)]
+    pub migrate: MigrateAtStart,
+}
+
+/// What to do about pending migrations at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MigrateAtStart {
+    /// Apply them.
+    Auto,
+    /// Refuse to start while one is pending.
+    Check,
+    /// Do not look.
+    Off,
+}
+
+/// The database cannot be used as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The URL cannot be read: mend `DATABASE_URL`.
+    #[error("DATABASE_URL cannot be read")]
+    Url(#[source] sqlx::Error),
+    /// No connection: is the database up?
+    #[error("the database cannot be reached")]
+    Connect(#[source] sqlx::Error),
+    /// Migrations are pending: run `<binary> migrate`.
+    #[error(
+        "{0} migrations are pending: run `ingest migrate` first (or start with --migrate=auto)"
+    )]
+    Pending(usize),
+    /// A migration failed; nothing of it was kept.
+    #[error("a migration failed")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// Another process holds the migration lock for too long.
+    #[error("another process has been migrating for too long")]
+    Locked,
+}
+
+/// Opens the pool. Connections are made as they are needed, so a database that is down for a
+/// moment does not keep the process from starting.
+///
+/// # Errors
+/// Only when the URL cannot be read.
+pub fn open(args: &DatabaseArgs) -> Result<PgPool, PoolError> {
+    let options: PgConnectOptions = args
+        .database_url
+        .expose_secret()
+        .parse()
+        .map_err(PoolError::Url)?;
+    Ok(PgPoolOptions::new()
+        .max_connections(args.database_max_connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .idle_timeout(Duration::from_secs(300))
+        .test_before_acquire(false)
+        .connect_lazy_with(options.application_name("posto")))
+}
+
+/// Brings the schema to what the binary expects, or checks that it is there.
+///
+/// # Errors
+/// See [`PoolError`]; nothing was changed unless a migration had succeeded before.
+pub async fn prepare(pool: &PgPool, at_start: MigrateAtStart) -> Result<(), PoolError> {
+    match at_start {
+        MigrateAtStart::Off => Ok(()),
+        MigrateAtStart::Auto => migrate(pool).await,
+        MigrateAtStart::Check => match pending(pool).await? {
+            0 => Ok(()),
+            count => Err(PoolError::Pending(count)),
+        },
+    }
+}
+
+/// Applies what is pending and makes the partitions of the coming weeks. Safe to run at the same
+/// time from several processes, and when the database is newer than the binary (a rollback).
+///
+/// # Errors
+/// See [`PoolError`].
+pub async fn migrate(pool: &PgPool) -> Result<(), PoolError> {
+    let mut conn = pool.acquire().await.map_err(PoolError::Connect)?.detach();
+    lock_migrations(&mut conn).await?;
+    let mut migrations = Migrator {
+        ..Migrator::DEFAULT
+    };
+    migrations.migrations = MIGRATIONS.migrations.clone();
+    migrations.set_ignore_missing(true).set_locking(false);
+    migrations
+        .run(&mut conn)
+        .await
+        .map_err(PoolError::Migrate)?;
+    make_partitions(&mut conn)
+        .await
+        .map_err(PoolError::Connect)?;
+    // The lock goes with the connection.
+    conn.close().await.map_err(PoolError::Connect)
+}
+
+/// A blocking lock would deadlock with an index that is built concurrently, so it is tried.
+async fn lock_migrations(conn: &mut PgConnection) -> Result<(), PoolError> {
+    let started = tokio::time::Instant::now();
+    while started.elapsed() < MIGRATION_WAIT {
+        let taken = sqlx::query_scalar!(
+            r#"select pg_try_advisory_lock($1) as "taken!""#,
+            MIGRATION_LOCK
+        )
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(PoolError::Connect)?;
+        if taken {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    Err(PoolError::Locked)
+}
+
+async fn pending(pool: &PgPool) -> Result<usize, PoolError> {
+    let mut conn = pool.acquire().await.map_err(PoolError::Connect)?;
+    conn.ensure_migrations_table("_sqlx_migrations")
+        .await
+        .map_err(PoolError::Migrate)?;
+    let applied = conn
+        .list_applied_migrations("_sqlx_migrations")
+        .await
+        .map_err(PoolError::Migrate)?;
+    Ok(MIGRATIONS
+        .iter()
+        .filter(|wanted| !applied.iter().any(|done| done.version == wanted.version))
+        .count())
+}
+
+/// Makes the event partitions of the coming eight weeks; one process at a time, the others go on.
+///
+/// # Errors
+/// The database is unwell; try again at the next turn.
+pub async fn make_partitions(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mut tx = conn.begin().await?;
+    let taken = sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock($1) as "taken!""#,
+        PARTITION_LOCK
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if taken {
+        sqlx::query_scalar!("select hub_make_event_partitions(8)")
+            .fetch_one(&mut *tx)
+            .await?;
+    }
+    tx.commit().await
+}
+
+/// How many whole weeks of partitions lie ahead; readiness warns below two.
+///
+/// # Errors
+/// The database is unwell.
+pub async fn weeks_ahead(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "weeks!" from pg_inherits i join pg_class c on c.oid = i.inhrelid
+           where i.inhparent = 'communication_events'::regclass
+             and c.relname > 'communication_events_' || to_char(now() at time zone 'utc', 'IYYY"w"IW')"#
+    )
+    .fetch_one(conn)
+    .await
+}

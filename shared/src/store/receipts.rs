@@ -1,0 +1,279 @@
+//! `receipts`: evidence that came back, bound to the delivery that it is about.
+//!
+//! Recording a provider's id and storing a receipt each commit first, then look for each other in
+//! a following transaction (design §1.10).
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::StoreResult;
+
+/// How long before an echo its send may have been claimed, for the last resort of binding, in seconds.
+const ECHO_WINDOW_S: f64 = 1800.0;
+
+/// A receipt to be stored.
+#[derive(Clone, Debug)]
+pub struct NewReceipt {
+    /// Its id.
+    pub id: Uuid,
+    /// The event that brought it.
+    pub event_id: Uuid,
+    /// The event's trace.
+    pub trace_id: String,
+    /// `echo` or `ack`.
+    pub kind: &'static str,
+    /// The account's slug.
+    pub channel_id: String,
+    /// The provider's own level.
+    pub level: Option<i32>,
+    /// What it proves.
+    pub evidence: Option<&'static str>,
+    /// The provider's key id.
+    pub provider_message_id: Option<String>,
+    /// The gateway's own id of the send.
+    pub gateway_correlation_id: Option<String>,
+    /// Our own delivery id, where the gateway gives it back.
+    pub delivery_ref: Option<Uuid>,
+    /// The key of the recipient.
+    pub recipient_key: Option<String>,
+    /// The address of the recipient.
+    pub recipient: Option<String>,
+    /// The text of an echo.
+    pub body_text: Option<String>,
+    /// Keyed hash of the text.
+    pub body_hash: Option<Vec<u8>>,
+    /// When it happened.
+    pub provider_at: DateTime<Utc>,
+}
+
+/// Stores receipts.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn insert(conn: &mut PgConnection, receipts: &[&NewReceipt]) -> StoreResult<()> {
+    if receipts.is_empty() {
+        return Ok(());
+    }
+    macro_rules! column {
+        ($map:expr) => {
+            &receipts.iter().map($map).collect::<Vec<_>>()
+        };
+    }
+    sqlx::query!(
+        "insert into receipts (id, event_id, trace_id, kind, channel_id, level, evidence, provider_message_id,
+                               gateway_correlation_id, delivery_ref, recipient_key, recipient, body_text, body_hash,
+                               provider_at)
+         select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::text[],
+                              $8::text[], $9::text[], $10::uuid[], $11::text[], $12::text[], $13::text[],
+                              $14::bytea[], $15::timestamptz[])
+         on conflict (event_id) do nothing",
+        column!(|r| r.id) as &[Uuid],
+        column!(|r| r.event_id) as &[Uuid],
+        column!(|r| r.trace_id.clone()) as &[String],
+        column!(|r| r.kind.to_owned()) as &[String],
+        column!(|r| r.channel_id.clone()) as &[String],
+        column!(|r| r.level) as &[Option<i32>],
+        column!(|r| r.evidence.map(str::to_owned)) as &[Option<String>],
+        column!(|r| r.provider_message_id.clone()) as &[Option<String>],
+        column!(|r| r.gateway_correlation_id.clone()) as &[Option<String>],
+        column!(|r| r.delivery_ref) as &[Option<Uuid>],
+        column!(|r| r.recipient_key.clone()) as &[Option<String>],
+        column!(|r| r.recipient.clone()) as &[Option<String>],
+        column!(|r| r.body_text.clone()) as &[Option<String>],
+        column!(|r| r.body_hash.clone()) as &[Option<Vec<u8>>],
+        column!(|r| r.provider_at) as &[DateTime<Utc>],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A receipt that is not settled, with what it binds to as far as is known.
+#[derive(Clone, Debug)]
+pub struct OpenReceipt {
+    /// Its id.
+    pub id: Uuid,
+    /// The event that brought it.
+    pub event_id: Uuid,
+    /// The event's trace.
+    pub trace_id: String,
+    /// `echo` or `ack`.
+    pub kind: String,
+    /// The account's slug.
+    pub channel_id: String,
+    /// What it proves.
+    pub evidence: Option<String>,
+    /// The provider's key id.
+    pub provider_message_id: Option<String>,
+    /// The key of the recipient.
+    pub recipient_key: Option<String>,
+    /// The address of the recipient.
+    pub recipient: Option<String>,
+    /// The text of an echo.
+    pub body_text: Option<String>,
+    /// When it happened.
+    pub provider_at: DateTime<Utc>,
+    /// The attempt that it is evidence of, where one was found.
+    pub attempt_id: Option<Uuid>,
+    /// That attempt's delivery.
+    pub delivery_id: Option<Uuid>,
+    /// How many sends of ours to the same recipient still wait for their echo.
+    pub candidates: i64,
+}
+
+/// Locks receipts that are not settled, with what each binds to, in the order of design §1.10:
+/// our own delivery id, the gateway's id of the send, the provider's key id, and last the account
+/// with recipient and text, when just one send is open.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn lock_open(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec<OpenReceipt>> {
+    let rows = sqlx::query_as!(
+        OpenReceipt,
+        r#"
+        with open as (
+            select r.id, r.event_id, r.trace_id, r.kind, r.channel_id, r.evidence, r.provider_message_id,
+                   r.recipient_key, r.recipient, r.body_text, r.provider_at, r.delivery_ref,
+                   r.gateway_correlation_id, r.body_hash, r.created_at
+            from receipts r where r.id = any($1) and r.state in ('pending', 'unbound')
+            order by r.id for update
+        )
+        select o.id, o.event_id, o.trace_id, o.kind, o.channel_id, o.evidence, o.provider_message_id,
+               o.recipient_key, o.recipient, o.body_text, o.provider_at,
+               bound.attempt_id as "attempt_id?", bound.delivery_id as "delivery_id?",
+               coalesce(guess.candidates, 0) as "candidates!"
+        from open o
+        left join lateral (
+            select count(*) as candidates,
+                   count(*) filter (where d.body_hash = o.body_hash) as same_text,
+                   (array_agg(a.id) filter (where d.body_hash = o.body_hash))[1] as attempt_id
+            from deliveries d
+            join delivery_attempts a on a.delivery_id = d.id and a.number = d.attempt_count
+                                    and a.generation = d.generation
+            where o.kind = 'echo' and d.channel = 'whatsapp' and d.channel_id = o.channel_id
+              and d.recipient_key = o.recipient_key and a.provider_message_id is null
+              and a.claimed_at between o.created_at - make_interval(secs => $2) and o.created_at + interval '5 s'
+        ) guess on true
+        left join lateral (
+            select found.attempt_id, found.delivery_id from (
+                (select 1 as place, a.id as attempt_id, a.delivery_id from delivery_attempts a
+                 where a.delivery_id = o.delivery_ref order by a.claimed_at desc limit 1)
+                union all
+                (select 2, a.id, a.delivery_id from delivery_attempts a
+                 where a.gateway_correlation_id = o.gateway_correlation_id and a.channel_id = o.channel_id
+                 order by a.claimed_at desc limit 1)
+                union all
+                (select 3, a.id, a.delivery_id from delivery_attempts a
+                 where a.provider_message_id = o.provider_message_id and a.channel_id = o.channel_id
+                 order by a.claimed_at desc limit 1)
+                union all
+                (select 4, a.id, a.delivery_id from delivery_attempts a
+                 where a.id = guess.attempt_id and guess.same_text = 1)
+            ) found order by found.place limit 1
+        ) bound on true
+        order by o.id
+        "#,
+        ids,
+        ECHO_WINDOW_S,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
+/// What became of a receipt.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The receipt.
+    pub id: Uuid,
+    /// `applied`, `unbound` or `ignored`.
+    pub state: &'static str,
+    /// The delivery that it is evidence of.
+    pub delivery_id: Option<Uuid>,
+    /// The attempt.
+    pub attempt_id: Option<Uuid>,
+    /// What it did, or why it did nothing.
+    pub effect: Option<String>,
+}
+
+/// Writes what became of receipts, and gives attempts the key id that their echo brought.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn settle(conn: &mut PgConnection, settlements: &[Settlement]) -> StoreResult<()> {
+    if settlements.is_empty() {
+        return Ok(());
+    }
+    macro_rules! column {
+        ($map:expr) => {
+            &settlements.iter().map($map).collect::<Vec<_>>()
+        };
+    }
+    sqlx::query!(
+        "with input as (
+             select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[])
+                 as i(id, state, delivery_id, attempt_id, effect)
+         ), settled as (
+             update receipts r
+             set state = i.state, delivery_id = i.delivery_id, attempt_id = i.attempt_id, effect = i.effect,
+                 applied_at = case when i.state = 'applied' then now() end
+             from input i where r.id = i.id
+             returning r.attempt_id, r.provider_message_id
+         )
+         update delivery_attempts a set provider_message_id = s.provider_message_id
+         from settled s
+         where a.id = s.attempt_id and a.provider_message_id is null and s.provider_message_id is not null",
+        column!(|s| s.id) as &[Uuid],
+        column!(|s| s.state.to_owned()) as &[String],
+        column!(|s| s.delivery_id) as &[Option<Uuid>],
+        column!(|s| s.attempt_id) as &[Option<Uuid>],
+        column!(|s| s.effect.clone()) as &[Option<String>],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Finds receipts that wait for one of these attempts: by the gateway's id of the send, or by the
+/// key id that is known by now.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn waiting_for_attempts(
+    conn: &mut PgConnection,
+    attempts: &[Uuid],
+) -> StoreResult<Vec<Uuid>> {
+    let ids = sqlx::query_scalar!(
+        r#"select r.id as "id!" from delivery_attempts a
+           join receipts r on r.channel_id = a.channel_id and r.state in ('pending', 'unbound')
+                          and r.gateway_correlation_id = a.gateway_correlation_id
+           where a.id = any($1)
+           union
+           select r.id from delivery_attempts a
+           join receipts r on r.channel_id = a.channel_id and r.state in ('pending', 'unbound')
+                          and r.provider_message_id = a.provider_message_id
+           where a.id = any($1)"#,
+        attempts,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(ids)
+}
+
+/// Unbound receipts of the last 72 hours, oldest first after `after`, for the binder's next look.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn unbound(conn: &mut PgConnection, after: Uuid, limit: i64) -> StoreResult<Vec<Uuid>> {
+    let ids = sqlx::query_scalar!(
+        "select id from receipts
+         where state = 'unbound' and created_at > now() - interval '72 hours' and id > $1
+         order by id limit $2",
+        after,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(ids)
+}
