@@ -40,6 +40,15 @@ explain_surprises() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# joined SEPARATOR WORD...
+joined() {
+    local separator=$1 word
+    shift
+    printf '%s' "$1"
+    shift
+    for word in "$@"; do printf '%s%s' "$separator" "$word"; done
+}
+
 # wait_until SECONDS COMMAND...: runs COMMAND until it succeeds; fails once the time is over.
 wait_until() {
     local deadline=$((SECONDS + $1))

@@ -17,8 +17,10 @@ declare -A PORT=()
 
 ports_known() { [[ -s $STATE/ports ]]; }
 
+# A port that an older version did not have yet gets its place in the block.
 load_ports() {
     local name number
+    plan_ports "$(sed -n 's/^api=//p' "$STATE/ports")"
     while IFS='=' read -r name number; do PORT[$name]=$number; done <"$STATE/ports"
 }
 
@@ -61,8 +63,17 @@ port_holder() {
     printf '%s (pid %s)' "$(cat "/proc/$pid/comm" 2>/dev/null || printf 'a process')" "$pid"
 }
 
-# require_free_port NAME: for a process that is about to be started.
+# require_free_port NUMBER LABEL: for a process that is about to be started. PORT_WAY_OUT is set by
+# the script, for only that knows how its ports are moved.
 require_free_port() {
-    local number=${PORT[$1]}
-    ! port_taken "$number" || die "port $number ($1) is taken by $(port_holder "$number")" "${PORT_WAY_OUT[@]}"
+    ! port_taken "$1" || die "port $1 ($2) is taken by $(port_holder "$1")" "${PORT_WAY_OUT[@]}"
+}
+
+# require_free_ports NUMBER...: all at once, so that the user learns of every clash the first time.
+require_free_ports() {
+    local number taken=()
+    for number in "$@"; do
+        if port_taken "$number"; then taken+=("$number by $(port_holder "$number")"); fi
+    done
+    ((${#taken[@]} == 0)) || die "ports are taken: $(joined ', ' "${taken[@]}")" "${PORT_WAY_OUT[@]}"
 }

@@ -86,7 +86,7 @@ postgres_start() {
     if is_running postgres; then return 0; fi
     postgres_adopt || postgres_drop_stale_lock
     if is_running postgres; then return 0; fi
-    require_free_port postgres
+    require_free_port "${PORT[postgres]}" PostgreSQL
     step "Starting PostgreSQL on 127.0.0.1:${PORT[postgres]}"
     postgres_launch
     # After a kill -9 the orphaned backends take a moment to let go of the folder.

@@ -46,7 +46,9 @@ rabbitmq_launch() {
     epmd_start
     if is_running rabbitmq; then return 0; fi
     local name
-    for name in amqp management rabbitmq_metrics erlang_dist; do require_free_port "$name"; done
+    for name in amqp management rabbitmq_metrics erlang_dist; do
+        require_free_port "${PORT[$name]}" "RabbitMQ, $name"
+    done
     step "Starting RabbitMQ on 127.0.0.1:${PORT[amqp]}, management on 127.0.0.1:${PORT[management]}"
     rm -f "$RMQ_DIR/pid"
     rabbitmq_spawn
@@ -90,7 +92,8 @@ raise_open_files() {
 # Started here, not by the VM, so that it listens on loopback only and ends with the broker.
 epmd_start() {
     if is_running epmd; then return 0; fi
-    require_free_port epmd
+    epmd_adopt && return 0
+    require_free_port "${PORT[epmd]}" "RabbitMQ, epmd"
     (
         export ERL_EPMD_ADDRESS=127.0.0.1
         cd "$RMQ_DIR" || exit
@@ -98,6 +101,16 @@ epmd_start() {
     )
     wait_until 10 port_taken "${PORT[epmd]}" || die "epmd, Erlang's port mapper, did not start" \
         "look at $(shown_path "$STATE/log/epmd.log")"
+}
+
+# A broker that lost its epmd starts another one by itself.
+epmd_adopt() {
+    local holder
+    is_running rabbitmq || return 1
+    port_taken "${PORT[epmd]}" || return 1
+    holder=$(port_holder "${PORT[epmd]}")
+    [[ $holder =~ ^epmd\ \(pid\ ([0-9]+)\)$ ]] || return 1
+    record_process epmd "${BASH_REMATCH[1]}" "${PORT[epmd]}"
 }
 
 rabbitmq_await() {
