@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use prometheus::Registry;
 use shared::broker::burial::Burial;
-use shared::broker::relay::Relay;
 use shared::broker::reconcile::{self, Subjects};
+use shared::broker::relay::Relay;
 use shared::broker::{ConsumerConfig, ConsumerView, Queue, Session, consume, outbox};
 use shared::domain::channel::Channel;
 use shared::domain::message::WorkQueue;
@@ -75,9 +75,14 @@ impl App {
         let config = args.broker.config("delivery-worker")?;
         let session = Session::start(&config, &lifecycle.links.tasks, &lifecycle.links.stop)?;
         let relay = outbox::start_relay(&session, db.clone(), &registry, &lifecycle.relay)?;
-        let apply = ApplyReceipts { pool: db.clone(), metrics: Arc::clone(&metrics) };
+        let apply = ApplyReceipts {
+            pool: db.clone(),
+            metrics: Arc::clone(&metrics),
+        };
         let receipts = Batcher::start(apply, batcher("receipts"), &lifecycle.work.tasks);
-        let app = Self { ops: listener.local_addr()? };
+        let app = Self {
+            ops: listener.local_addr()?,
+        };
         let parts = Parts {
             worker: format!("delivery-worker@{}", app.ops),
             args,
@@ -91,19 +96,33 @@ impl App {
         };
         let views = start_consumers(&parts, lifecycle);
         start_loops(&parts, &views, &registry, lifecycle)?;
-        let readiness = reconcile::readiness(db, session, views.into_iter().map(|view| view.1).collect());
-        lifecycle.links.tasks.spawn(ops::serve(listener, registry, readiness, lifecycle.links.stop.clone()));
+        let readiness =
+            reconcile::readiness(db, session, views.into_iter().map(|view| view.1).collect());
+        lifecycle.links.tasks.spawn(ops::serve(
+            listener,
+            registry,
+            readiness,
+            lifecycle.links.stop.clone(),
+        ));
         tracing::info!(ops = %app.ops, "delivery-worker is delivering");
         Ok(app)
     }
 }
 
 const fn batcher(name: &'static str) -> BatcherConfig {
-    BatcherConfig { name, max_items: BATCH, when_unavailable: WhenUnavailable::Hold }
+    BatcherConfig {
+        name,
+        max_items: BATCH,
+        when_unavailable: WhenUnavailable::Hold,
+    }
 }
 
 fn start_consumers(parts: &Parts, lifecycle: &Lifecycle) -> Vec<(WorkQueue, ConsumerView)> {
-    let burial = Burial::new(parts.db.clone(), parts.relay.clone(), Arc::clone(&parts.clock));
+    let burial = Burial::new(
+        parts.db.clone(),
+        parts.relay.clone(),
+        Arc::clone(&parts.clock),
+    );
     let tasks = &lifecycle.work.tasks;
     let mut views = Vec::new();
     let mut config = |queue: WorkQueue| {
@@ -111,7 +130,10 @@ fn start_consumers(parts: &Parts, lifecycle: &Lifecycle) -> Vec<(WorkQueue, Cons
         views.push((queue, config.view.clone()));
         config
     };
-    let whatsapp = Arc::new(WhatsappHandler { sender: sender(parts, lifecycle), burial: burial.clone() });
+    let whatsapp = Arc::new(WhatsappHandler {
+        sender: sender(parts, lifecycle),
+        burial: burial.clone(),
+    });
     let chat = DeliverChat {
         pool: parts.db.clone(),
         worker: parts.worker.clone(),
@@ -119,20 +141,45 @@ fn start_consumers(parts: &Parts, lifecycle: &Lifecycle) -> Vec<(WorkQueue, Cons
         clock: Arc::clone(&parts.clock),
         metrics: Arc::clone(&parts.metrics),
     };
-    let chat = Arc::new(ChatHandler { chat: Batcher::start(chat, batcher("chat"), tasks), burial: burial.clone() });
-    let receipts = Arc::new(ReceiptHandler { receipts: parts.receipts.clone(), burial });
+    let chat = Arc::new(ChatHandler {
+        chat: Batcher::start(chat, batcher("chat"), tasks),
+        burial: burial.clone(),
+    });
+    let receipts = Arc::new(ReceiptHandler {
+        receipts: parts.receipts.clone(),
+        burial,
+    });
     let session = || parts.session.clone();
     let stop = || lifecycle.stopping();
-    tasks.spawn(consume(session(), config(WorkQueue::Deliver(Channel::Whatsapp)), whatsapp, stop()));
-    tasks.spawn(consume(session(), config(WorkQueue::Deliver(Channel::Chat)), chat, stop()));
-    tasks.spawn(consume(session(), config(WorkQueue::Receipts), receipts, stop()));
+    tasks.spawn(consume(
+        session(),
+        config(WorkQueue::Deliver(Channel::Whatsapp)),
+        whatsapp,
+        stop(),
+    ));
+    tasks.spawn(consume(
+        session(),
+        config(WorkQueue::Deliver(Channel::Chat)),
+        chat,
+        stop(),
+    ));
+    tasks.spawn(consume(
+        session(),
+        config(WorkQueue::Receipts),
+        receipts,
+        stop(),
+    ));
     views
 }
 
 fn sender(parts: &Parts, lifecycle: &Lifecycle) -> WhatsappSender {
     let tasks = &lifecycle.work.tasks;
     let lease = lease(parts.args.event_processing_timeout);
-    let claim = Claim { pool: parts.db.clone(), worker: parts.worker.clone(), lease };
+    let claim = Claim {
+        pool: parts.db.clone(),
+        worker: parts.worker.clone(),
+        lease,
+    };
     let record = Record {
         pool: parts.db.clone(),
         relay: parts.relay.clone(),
@@ -145,7 +192,10 @@ fn sender(parts: &Parts, lifecycle: &Lifecycle) -> WhatsappSender {
         record: Batcher::start(record, batcher("record"), tasks),
         receipts: parts.receipts.clone(),
         pool: parts.db.clone(),
-        policy: RetryPolicy { base: parts.args.retry_base, longest: parts.args.retry_longest },
+        policy: RetryPolicy {
+            base: parts.args.retry_base,
+            longest: parts.args.retry_longest,
+        },
         lease,
         slots: Arc::new(Semaphore::new(usize::from(parts.args.delivery_concurrency))),
         tasks: tasks.clone(),
@@ -172,15 +222,25 @@ fn start_loops(
         silence: parts.args.unknown_silence,
     };
     lifecycle.spawn(reaper.run(stop()));
-    lifecycle.spawn(session::run(db(), parts.client.clone(), Arc::clone(&parts.metrics), stop()));
+    lifecycle.spawn(session::run(
+        db(),
+        parts.client.clone(),
+        Arc::clone(&parts.metrics),
+        stop(),
+    ));
     for (queue, view) in views {
         let subjects = match queue {
             WorkQueue::Deliver(channel) => Subjects::Deliveries(*channel),
             WorkQueue::Receipts => Subjects::Receipts,
             WorkQueue::Route => continue,
         };
-        let reconciler =
-            reconcile::Reconciler::new(subjects, parts.session.clone(), view.clone(), (db(), relay()), registry)?;
+        let reconciler = reconcile::Reconciler::new(
+            subjects,
+            parts.session.clone(),
+            view.clone(),
+            (db(), relay()),
+            registry,
+        )?;
         lifecycle.spawn(reconciler.run(stop()));
     }
     Ok(())

@@ -67,7 +67,9 @@ pub struct RunArgs {
 /// Reads `30s`, `500ms`, `2m` or plain seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no duration like 30s"))?;
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration like 30s"))?;
     match &text[digits.len()..] {
         "ms" => Ok(Duration::from_millis(number)),
         "" | "s" => Ok(Duration::from_secs(number)),

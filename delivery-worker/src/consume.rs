@@ -18,10 +18,20 @@ pub(crate) struct WhatsappHandler {
 
 impl Handler for WhatsappHandler {
     async fn handle(&self, incoming: Incoming) -> Verdict {
-        let Work::Deliver { delivery_id, generation, attempt, .. } = incoming.message.work else {
+        let Work::Deliver {
+            delivery_id,
+            generation,
+            attempt,
+            ..
+        } = incoming.message.work
+        else {
             return Verdict::Dead(FailureCode::MessageUnreadable);
         };
-        verdict(self.sender.deliver(claim_request(delivery_id, generation, attempt)).await)
+        verdict(
+            self.sender
+                .deliver(claim_request(delivery_id, generation, attempt))
+                .await,
+        )
     }
 
     async fn dead(&self, item: DeadItem) -> Result<(), NotRecorded> {
@@ -37,10 +47,20 @@ pub(crate) struct ChatHandler {
 
 impl Handler for ChatHandler {
     async fn handle(&self, incoming: Incoming) -> Verdict {
-        let Work::Deliver { delivery_id, generation, attempt, .. } = incoming.message.work else {
+        let Work::Deliver {
+            delivery_id,
+            generation,
+            attempt,
+            ..
+        } = incoming.message.work
+        else {
             return Verdict::Dead(FailureCode::MessageUnreadable);
         };
-        verdict(self.chat.submit(claim_request(delivery_id, generation, attempt)).await)
+        verdict(
+            self.chat
+                .submit(claim_request(delivery_id, generation, attempt))
+                .await,
+        )
     }
 
     async fn dead(&self, item: DeadItem) -> Result<(), NotRecorded> {

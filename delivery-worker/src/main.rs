@@ -22,7 +22,10 @@ async fn main() -> anyhow::Result<()> {
             pool::migrate(&pool::open(&database)?).await?;
             println!("the database is up to date");
         }
-        Command::CheckConfig(_) => print!("{}", cli::table(&cli::effective_of(Cli::command(), &matches))),
+        Command::CheckConfig(_) => print!(
+            "{}",
+            cli::table(&cli::effective_of(Cli::command(), &matches))
+        ),
     }
     Ok(())
 }

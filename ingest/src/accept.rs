@@ -11,9 +11,9 @@ use shared::domain::event::{Body, IncomingEvent, KeyOrigin};
 use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::domain::message::{Labels, VERSION, Work, WorkMessage};
 use shared::runtime::batcher::BatchJob;
+use shared::store::StoreError;
 use shared::store::events::{self, NewEvent};
 use shared::store::outbox::{OutboxRow, encode};
-use shared::store::StoreError;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -75,7 +75,11 @@ impl AcceptRequest {
         let trace_id = incoming.trace_id.unwrap_or(arrival.trace_id);
         let message = WorkMessage {
             version: VERSION,
-            work: Work::Route { event_id: id, run: 0, generation: 0 },
+            work: Work::Route {
+                event_id: id,
+                run: 0,
+                generation: 0,
+            },
             trace_id: trace_id.clone(),
             labels: Labels {
                 event_type: incoming.event_type.clone(),
@@ -89,20 +93,30 @@ impl AcceptRequest {
             None => (id.to_string(), KeyOrigin::Natural),
         };
         let channel_id = incoming.channel_account.map(|raw| {
-            directory.account(&raw).map_or_else(|| account_slug(&raw), |account| account.id.clone())
+            directory
+                .account(&raw)
+                .map_or_else(|| account_slug(&raw), |account| account.id.clone())
         });
         let event = NewEvent {
             id: id.0,
             source_system: incoming.source_system,
             scope: arrival.scope,
             key,
-            key_ttl_s: if key_origin == KeyOrigin::Content { CONTENT_KEY_TTL_S } else { KEY_TTL_S },
+            key_ttl_s: if key_origin == KeyOrigin::Content {
+                CONTENT_KEY_TTL_S
+            } else {
+                KEY_TTL_S
+            },
             body_sha256: incoming.body_sha256,
             event_type: incoming.event_type,
             tenant_id: incoming.tenant_id.map(|tenant: TenantId| tenant.0),
             source_event_id: incoming.source_event_id,
             // Events that name no group are grouped by their trace.
-            correlation_id: Some(incoming.correlation_id.unwrap_or_else(|| trace_id.to_string())),
+            correlation_id: Some(
+                incoming
+                    .correlation_id
+                    .unwrap_or_else(|| trace_id.to_string()),
+            ),
             trace_id: trace_id.to_string(),
             causation_id: incoming.causation_id,
             occurred_at: incoming.occurred_at.unwrap_or(arrival.received_at),
@@ -142,7 +156,11 @@ impl AcceptRequest {
     }
 
     fn key(&self) -> (String, i64, String) {
-        (self.event.source_system.clone(), self.event.scope, self.event.key.clone())
+        (
+            self.event.source_system.clone(),
+            self.event.scope,
+            self.event.key.clone(),
+        )
     }
 
     /// The verdict when another event holds the key.
@@ -184,7 +202,10 @@ impl BatchJob for Accept {
 
 /// Stores what is new. Equal keys inside the batch are collapsed in memory: the first wins, the
 /// others are compared with it.
-async fn store(conn: &mut PgConnection, items: &[AcceptRequest]) -> Result<(Vec<Verdict>, Vec<OutboxRow>), StoreError> {
+async fn store(
+    conn: &mut PgConnection,
+    items: &[AcceptRequest],
+) -> Result<(Vec<Verdict>, Vec<OutboxRow>), StoreError> {
     let mut first_of: HashMap<(String, i64, String), usize> = HashMap::with_capacity(items.len());
     let mut firsts = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
@@ -195,12 +216,22 @@ async fn store(conn: &mut PgConnection, items: &[AcceptRequest]) -> Result<(Vec<
     }
     // Sorted by the key that two batches may collide on, else they deadlock.
     firsts.sort_by_cached_key(|index| items[*index].key());
-    let events: Vec<NewEvent> = firsts.iter().map(|index| items[*index].event.clone()).collect();
-    let won: HashMap<Uuid, i64> = events::insert_new(conn, &events).await?.into_iter().collect();
+    let events: Vec<NewEvent> = firsts
+        .iter()
+        .map(|index| items[*index].event.clone())
+        .collect();
+    let won: HashMap<Uuid, i64> = events::insert_new(conn, &events)
+        .await?
+        .into_iter()
+        .collect();
 
-    let lost: Vec<_> =
-        firsts.iter().filter(|index| !won.contains_key(&items[**index].event.id)).map(|index| items[*index].key()).collect();
-    let mut holders: HashMap<(String, i64, String), (Uuid, Vec<u8>)> = HashMap::with_capacity(lost.len());
+    let lost: Vec<_> = firsts
+        .iter()
+        .filter(|index| !won.contains_key(&items[**index].event.id))
+        .map(|index| items[*index].key())
+        .collect();
+    let mut holders: HashMap<(String, i64, String), (Uuid, Vec<u8>)> =
+        HashMap::with_capacity(lost.len());
     if !lost.is_empty() {
         for holder in events::key_holders(conn, &lost).await? {
             holders.insert(
@@ -247,7 +278,15 @@ async fn answers(
 ) -> Result<Vec<Accepted>, StoreError> {
     let mut traces: HashMap<Uuid, (String, Option<String>)> = items
         .iter()
-        .map(|item| (item.event.id, (item.event.trace_id.clone(), item.event.correlation_id.clone())))
+        .map(|item| {
+            (
+                item.event.id,
+                (
+                    item.event.trace_id.clone(),
+                    item.event.correlation_id.clone(),
+                ),
+            )
+        })
         .collect();
     let mut unknown: Vec<Uuid> = verdicts
         .iter()
@@ -267,15 +306,26 @@ async fn answers(
         .iter()
         .zip(verdicts)
         .map(|(item, verdict)| match verdict {
-            Verdict::New => Accepted::New { event_id: item.event_id() },
-            Verdict::Reused(holder) => Accepted::KeyReused { event_id: EventId(holder) },
+            Verdict::New => Accepted::New {
+                event_id: item.event_id(),
+            },
+            Verdict::Reused(holder) => Accepted::KeyReused {
+                event_id: EventId(holder),
+            },
             Verdict::Duplicate(holder) => {
                 // An event whose partition is gone keeps its key; the caller's own trace has to do.
-                let (trace_id, correlation_id) = traces
-                    .get(&holder)
-                    .cloned()
-                    .unwrap_or_else(|| (item.event.trace_id.clone(), item.event.correlation_id.clone()));
-                Accepted::Duplicate { event_id: EventId(holder), trace_id, correlation_id }
+                let (trace_id, correlation_id) =
+                    traces.get(&holder).cloned().unwrap_or_else(|| {
+                        (
+                            item.event.trace_id.clone(),
+                            item.event.correlation_id.clone(),
+                        )
+                    });
+                Accepted::Duplicate {
+                    event_id: EventId(holder),
+                    trace_id,
+                    correlation_id,
+                }
             }
         })
         .collect())

@@ -74,25 +74,50 @@ impl App {
         let metrics = Arc::new(Metrics::new(&registry)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let directory = DirectoryCache::start(db.clone(), lifecycle.stopping()).await?;
-        let session = Session::start(&args.broker.config("ingest")?, &lifecycle.links.tasks, &lifecycle.links.stop)?;
+        let session = Session::start(
+            &args.broker.config("ingest")?,
+            &lifecycle.links.tasks,
+            &lifecycle.links.stop,
+        )?;
         let relay = outbox::start_relay(&session, db.clone(), &registry, &lifecycle.relay)?;
 
         let app = Self {
-            public: public_listener.as_ref().map(TcpListener::local_addr).transpose()?,
-            admin: admin_listener.as_ref().map(TcpListener::local_addr).transpose()?,
+            public: public_listener
+                .as_ref()
+                .map(TcpListener::local_addr)
+                .transpose()?,
+            admin: admin_listener
+                .as_ref()
+                .map(TcpListener::local_addr)
+                .transpose()?,
             ops: ops_listener.local_addr()?,
         };
         let readiness = readiness(db.clone(), session.clone());
-        lifecycle.links.tasks.spawn(ops::serve(ops_listener, registry, readiness, lifecycle.links.stop.clone()));
+        lifecycle.links.tasks.spawn(ops::serve(
+            ops_listener,
+            registry,
+            readiness,
+            lifecycle.links.stop.clone(),
+        ));
         lifecycle.spawn(partitions::keep_ahead(db.clone(), lifecycle.stopping()));
         if let Some(listener) = public_listener {
-            let state = api_state(&args, db.clone(), directory, (relay, clock, metrics), lifecycle);
+            let state = api_state(
+                &args,
+                db.clone(),
+                directory,
+                (relay, clock, metrics),
+                lifecycle,
+            );
             lifecycle.spawn(serve(listener, api::router(state), lifecycle.clone()));
             register_webhook(&args, lifecycle)?;
         }
         if let Some(listener) = admin_listener {
             let secrets = Arc::new(DoorSecrets::new(args.admin_token.clone(), None));
-            lifecycle.spawn(serve(listener, admin::router(AdminState { pool: db, secrets }), lifecycle.clone()));
+            lifecycle.spawn(serve(
+                listener,
+                admin::router(AdminState { pool: db, secrets }),
+                lifecycle.clone(),
+            ));
         }
         tracing::info!(public = ?app.public, admin = ?app.admin, ops = %app.ops, "ingest is serving");
         Ok(app)
@@ -100,7 +125,9 @@ impl App {
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
 }
 
 fn api_state(
@@ -110,8 +137,15 @@ fn api_state(
     (relay, clock, metrics): (Relay, Arc<dyn Clock>, Arc<Metrics>),
     lifecycle: &Lifecycle,
 ) -> ApiState {
-    let batcher = |name| BatcherConfig { name, max_items: BATCH, when_unavailable: WhenUnavailable::Tell };
-    let accept = Accept { pool: db.clone(), relay };
+    let batcher = |name| BatcherConfig {
+        name,
+        max_items: BATCH,
+        when_unavailable: WhenUnavailable::Tell,
+    };
+    let accept = Accept {
+        pool: db.clone(),
+        relay,
+    };
     let refusals = LogRefusals { pool: db.clone() };
     ApiState {
         accept: Batcher::start(accept, batcher("accept"), &lifecycle.work.tasks),
@@ -130,19 +164,27 @@ fn api_state(
 }
 
 fn register_webhook(args: &RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<()> {
-    let (Some(url), Some(secret), Ok(config)) =
-        (&args.whatsapp_webhook_url, &args.gateway_webhook_secret, args.wpp.config(REGISTER_TIMEOUT))
-    else {
+    let (Some(url), Some(secret), Ok(config)) = (
+        &args.whatsapp_webhook_url,
+        &args.gateway_webhook_secret,
+        args.wpp.config(REGISTER_TIMEOUT),
+    ) else {
         return Ok(());
     };
     let client = WppClient::new(&config)?;
-    lifecycle.spawn(gateway_webhook::register(client, url.clone(), secret.clone(), lifecycle.stopping()));
+    lifecycle.spawn(gateway_webhook::register(
+        client,
+        url.clone(),
+        secret.clone(),
+        lifecycle.stopping(),
+    ));
     Ok(())
 }
 
 /// Serves until the process stops; requests that came before are answered.
 async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle) {
-    let served = axum::serve(listener, router).with_graceful_shutdown(lifecycle.stopping().cancelled_owned());
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(lifecycle.stopping().cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(error = %chain(&error), "a listener ended");
         lifecycle.work.stop.cancel();
@@ -157,14 +199,20 @@ fn readiness(db: PgPool, session: Session) -> Readiness {
         Box::pin(async move {
             let weeks = async { pool::weeks_ahead(&mut *db.acquire().await?).await }.await;
             let (database, partitions) = match weeks {
-                Ok(weeks) if weeks < WEEKS_AHEAD => (None, Some(format!("{weeks} weeks of partitions ahead"))),
+                Ok(weeks) if weeks < WEEKS_AHEAD => {
+                    (None, Some(format!("{weeks} weeks of partitions ahead")))
+                }
                 Ok(_) => (None, None),
                 Err(error) => (Some(chain(&error)), None),
             };
             vec![
                 Check::from_fault("database", database),
                 Check::from_fault("partitions", partitions),
-                Check { name: "broker", ok: true, detail: session.publishing().borrow().as_str().to_owned() },
+                Check {
+                    name: "broker",
+                    ok: true,
+                    detail: session.publishing().borrow().as_str().to_owned(),
+                },
             ]
         })
     })

@@ -134,7 +134,11 @@ pub struct RunArgs {
     #[arg(long, env = "PIXELHUB_WHATSAPP_WEBHOOK_SECRET", hide_env_values = true)]
     pub gateway_webhook_secret: Option<SecretString>,
     /// The gateway's secret before this one, still valid.
-    #[arg(long, env = "PIXELHUB_WHATSAPP_WEBHOOK_SECRET_PREVIOUS", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "PIXELHUB_WHATSAPP_WEBHOOK_SECRET_PREVIOUS",
+        hide_env_values = true
+    )]
     pub gateway_webhook_secret_previous: Option<SecretString>,
     /// Secret of `/webhook/whatsapp/delivery-status`; unset takes the gateway's.
     #[arg(long, env = "WHATSAPP_WEBHOOK_SECRET", hide_env_values = true)]
@@ -151,20 +155,33 @@ impl RunArgs {
     /// The secrets of the gateway's door.
     #[must_use]
     pub fn gateway_secrets(&self) -> DoorSecrets {
-        DoorSecrets::new(self.gateway_webhook_secret.clone(), self.gateway_webhook_secret_previous.clone())
+        DoorSecrets::new(
+            self.gateway_webhook_secret.clone(),
+            self.gateway_webhook_secret_previous.clone(),
+        )
     }
 
     /// The secrets of the receipts' door: its own, else the gateway's.
     #[must_use]
     pub fn status_secrets(&self) -> DoorSecrets {
-        let own = DoorSecrets::new(self.status_webhook_secret.clone(), self.status_webhook_secret_previous.clone());
-        if own.is_shut() { self.gateway_secrets() } else { own }
+        let own = DoorSecrets::new(
+            self.status_webhook_secret.clone(),
+            self.status_webhook_secret_previous.clone(),
+        );
+        if own.is_shut() {
+            self.gateway_secrets()
+        } else {
+            own
+        }
     }
 
     /// The secrets of the generic door's bootstrap key.
     #[must_use]
     pub fn bootstrap_secrets(&self) -> DoorSecrets {
-        DoorSecrets::new(self.event_ingestion_secret.clone(), self.event_ingestion_secret_previous.clone())
+        DoorSecrets::new(
+            self.event_ingestion_secret.clone(),
+            self.event_ingestion_secret_previous.clone(),
+        )
     }
 
     /// What an operator should know about these settings, for `check-config` and the start.
@@ -176,20 +193,38 @@ impl RunArgs {
                 remarks.push(format!("{door} stays shut: {variable} is not set"));
             }
         };
-        shut(self.gateway_secrets().is_shut(), "/api/whatsapp/webhook", "PIXELHUB_WHATSAPP_WEBHOOK_SECRET");
-        shut(self.status_secrets().is_shut(), "/webhook/whatsapp/delivery-status", "WHATSAPP_WEBHOOK_SECRET");
-        shut(self.admin_token.is_none(), "the operators' listener", "POSTO_ADMIN_TOKEN");
+        shut(
+            self.gateway_secrets().is_shut(),
+            "/api/whatsapp/webhook",
+            "PIXELHUB_WHATSAPP_WEBHOOK_SECRET",
+        );
+        shut(
+            self.status_secrets().is_shut(),
+            "/webhook/whatsapp/delivery-status",
+            "WHATSAPP_WEBHOOK_SECRET",
+        );
+        shut(
+            self.admin_token.is_none(),
+            "the operators' listener",
+            "POSTO_ADMIN_TOKEN",
+        );
         if !self.bootstrap_secrets().is_shut() && self.event_ingestion_sources.is_empty() {
-            remarks.push("EVENT_INGESTION_SECRET opens nothing: EVENT_INGESTION_SOURCES names no source".to_owned());
+            remarks.push(
+                "EVENT_INGESTION_SECRET opens nothing: EVENT_INGESTION_SOURCES names no source"
+                    .to_owned(),
+            );
         }
-        if self.whatsapp_webhook_url.is_some() && (self.gateway_secrets().is_shut() || self.wpp.secret.is_none()) {
+        if self.whatsapp_webhook_url.is_some()
+            && (self.gateway_secrets().is_shut() || self.wpp.secret.is_none())
+        {
             remarks.push(
                 "the webhook is not registered at the gateway: it needs WPP_GATEWAY_SECRET and PIXELHUB_WHATSAPP_WEBHOOK_SECRET"
                     .to_owned(),
             );
         }
         if self.whatsapp_api_key.is_some() {
-            remarks.push("WHATSAPP_API_KEY is not used: the official API was not chosen".to_owned());
+            remarks
+                .push("WHATSAPP_API_KEY is not used: the official API was not chosen".to_owned());
         }
         remarks
     }

@@ -34,7 +34,11 @@ pub async fn migrate(args: &DatabaseArgs) -> anyhow::Result<()> {
 #[must_use]
 pub fn check_config(args: &RunArgs, matches: &ArgMatches) -> String {
     let settings = cli::effective_of(Cli::command(), matches);
-    let remarks: String = args.remarks().iter().map(|remark| format!("note: {remark}\n")).collect();
+    let remarks: String = args
+        .remarks()
+        .iter()
+        .map(|remark| format!("note: {remark}\n"))
+        .collect();
     cli::table(&settings) + &remarks
 }
 
@@ -88,9 +92,10 @@ fn company() -> String {
 /// # Errors
 /// The file cannot be read, or names something that does not exist; nothing was changed.
 pub async fn import(args: &DatabaseArgs, file: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let data: ReferenceData =
-        serde_json::from_str(&text).with_context(|| format!("{} is not reference data", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let data: ReferenceData = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not reference data", file.display()))?;
     let pool = pool::open(args)?;
     let mut conn = pool.acquire().await?;
     let mut tx = conn.begin().await?;
@@ -99,7 +104,13 @@ pub async fn import(args: &DatabaseArgs, file: &Path) -> anyhow::Result<String> 
     }
     for channel in &data.channels {
         let id = account_slug(&channel.provider_account);
-        import::channel(&mut tx, &id, &channel.provider_account, channel.own_phone.as_deref()).await?;
+        import::channel(
+            &mut tx,
+            &id,
+            &channel.provider_account,
+            channel.own_phone.as_deref(),
+        )
+        .await?;
         for alias in &channel.aliases {
             import::channel_alias(&mut tx, &account_slug(alias), &id).await?;
         }
@@ -109,7 +120,9 @@ pub async fn import(args: &DatabaseArgs, file: &Path) -> anyhow::Result<String> 
         for (place, channel) in tenant.channels.iter().enumerate() {
             import::tenant_channel(&mut tx, tenant.id, &account_slug(channel), place == 0)
                 .await
-                .with_context(|| format!("tenant {} names a channel that is not there", tenant.id))?;
+                .with_context(|| {
+                    format!("tenant {} names a channel that is not there", tenant.id)
+                })?;
         }
     }
     tx.commit().await?;
@@ -125,7 +138,9 @@ pub async fn import(args: &DatabaseArgs, file: &Path) -> anyhow::Result<String> 
 
 fn tenant_row(tenant: &TenantData) -> anyhow::Result<TenantRow> {
     let phone = tenant.phone.as_deref().map(Phone::parse_brazil).transpose();
-    let Ok(phone) = phone else { bail!("the phone of tenant {} cannot be one", tenant.id) };
+    let Ok(phone) = phone else {
+        bail!("the phone of tenant {} cannot be one", tenant.id)
+    };
     Ok(TenantRow {
         id: tenant.id,
         name: tenant.name.clone(),
@@ -143,14 +158,26 @@ fn tenant_row(tenant: &TenantData) -> anyhow::Result<TenantRow> {
 /// The secret is too short to be one, or the source is not known.
 pub async fn put_key(args: &DatabaseArgs, source: &str, tenant: Option<i64>) -> anyhow::Result<()> {
     let mut secret = String::new();
-    std::io::stdin().read_to_string(&mut secret).context("cannot read the secret from standard input")?;
+    std::io::stdin()
+        .read_to_string(&mut secret)
+        .context("cannot read the secret from standard input")?;
     let secret = secret.trim();
-    ensure!(secret.len() >= SHORTEST_SECRET, "a secret has at least {SHORTEST_SECRET} characters");
+    ensure!(
+        secret.len() >= SHORTEST_SECRET,
+        "a secret has at least {SHORTEST_SECRET} characters"
+    );
     let pool = pool::open(args)?;
     let mut conn = pool.acquire().await?;
-    import::credential(&mut conn, source, tenant, &Sha256::digest(secret.as_bytes()))
-        .await
-        .with_context(|| format!("the source {source:?} or the tenant is not known: import it first"))?;
+    import::credential(
+        &mut conn,
+        source,
+        tenant,
+        &Sha256::digest(secret.as_bytes()),
+    )
+    .await
+    .with_context(|| {
+        format!("the source {source:?} or the tenant is not known: import it first")
+    })?;
     drop(conn);
     pool.close().await;
     Ok(())

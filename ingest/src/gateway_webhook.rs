@@ -10,7 +10,12 @@ use tokio_util::sync::CancellationToken;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Registers the webhook for all channels of the gateway; tries until it works or `stopping`.
-pub(crate) async fn register(client: WppClient, url: String, secret: SecretString, stopping: CancellationToken) {
+pub(crate) async fn register(
+    client: WppClient,
+    url: String,
+    secret: SecretString,
+    stopping: CancellationToken,
+) {
     let mut wait = Duration::from_secs(1);
     loop {
         match client.register_webhook(None, &url, &secret).await {

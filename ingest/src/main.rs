@@ -26,7 +26,12 @@ async fn main() -> anyhow::Result<()> {
         Command::Admin(AdminCommand::Import { file, database }) => {
             println!("imported {}", commands::import(&database, &file).await?);
         }
-        Command::Admin(AdminCommand::Key(KeyCommand::Put { source, tenant, secret_stdin: _, database })) => {
+        Command::Admin(AdminCommand::Key(KeyCommand::Put {
+            source,
+            tenant,
+            secret_stdin: _,
+            database,
+        })) => {
             commands::put_key(&database, &source, tenant).await?;
             println!("the key is valid for source {source}");
         }

@@ -29,7 +29,10 @@ impl Metrics {
                 &["source", "outcome"],
             )?,
             refused: IntCounterVec::new(
-                Opts::new("hub_requests_refused_total", "Requests refused, by door and code."),
+                Opts::new(
+                    "hub_requests_refused_total",
+                    "Requests refused, by door and code.",
+                ),
                 &["door", "code"],
             )?,
             dropped: IntCounterVec::new(
@@ -44,7 +47,9 @@ impl Metrics {
                     "hub_accept_duration_seconds",
                     "Seconds from the request's body to its answer.",
                 )
-                .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]),
+                .buckets(vec![
+                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
+                ]),
             )?,
         };
         let all: [Box<dyn Collector>; 4] = [

@@ -3,10 +3,10 @@
 use serde::Serialize;
 use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::domain::mask;
+use shared::store::StoreError;
 use shared::store::traces::{
     self, ChatStory, DeliveryStory, EventStory, LogStory, ReceiptStory, RoutingStory, Step,
 };
-use shared::store::StoreError;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -42,19 +42,27 @@ pub(crate) async fn of_event(
     tenant: Option<TenantId>,
 ) -> Result<Option<OneEvent>, StoreError> {
     let mut conn = pool.acquire().await?;
-    let Some(event) = traces::find_event(&mut conn, id.0, tenant.map(|tenant| tenant.0)).await? else {
+    let Some(event) = traces::find_event(&mut conn, id.0, tenant.map(|tenant| tenant.0)).await?
+    else {
         return Ok(None);
     };
     let routings = traces::routings_of(&mut conn, &[id.0]).await?;
     let deliveries = traces::deliveries_of(&mut conn, &[id.0]).await?;
-    Ok(Some(OneEvent { event, routings, deliveries }))
+    Ok(Some(OneEvent {
+        event,
+        routings,
+        deliveries,
+    }))
 }
 
 /// Reads a trace's story; none when nothing carries the trace.
 ///
 /// # Errors
 /// The database is unwell.
-pub(crate) async fn of_trace(pool: &PgPool, trace_id: &TraceId) -> Result<Option<Trace>, StoreError> {
+pub(crate) async fn of_trace(
+    pool: &PgPool,
+    trace_id: &TraceId,
+) -> Result<Option<Trace>, StoreError> {
     let mut conn = pool.acquire().await?;
     let text = trace_id.as_str();
     let events = traces::events_of_trace(&mut conn, text).await?;
@@ -104,8 +112,11 @@ fn mask_event(event: &mut EventStory) {
 
 fn mask_delivery(delivery: &mut DeliveryStory) {
     delivery.recipient = delivery.recipient.as_deref().map(|recipient| {
-        if delivery.channel == "whatsapp" { mask::mask_phone(recipient) } else { mask::mask_text(recipient) }
+        if delivery.channel == "whatsapp" {
+            mask::mask_phone(recipient)
+        } else {
+            mask::mask_text(recipient)
+        }
     });
     delivery.text = delivery.text.as_deref().map(mask::mask_text);
 }
-

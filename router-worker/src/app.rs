@@ -56,7 +56,9 @@ impl App {
         let config = args.broker.config("router-worker")?;
         let session = Session::start(&config, &lifecycle.links.tasks, &lifecycle.links.stop)?;
         let relay = outbox::start_relay(&session, db.clone(), &registry, &lifecycle.relay)?;
-        let app = Self { ops: listener.local_addr()? };
+        let app = Self {
+            ops: listener.local_addr()?,
+        };
 
         let route = || Route {
             pool: db.clone(),
@@ -74,17 +76,31 @@ impl App {
         let name = format!("router-worker@{}", app.ops);
         let consumer = ConsumerConfig::new(Queue::Work(WorkQueue::Route), PREFETCH, &name);
         let view = consumer.view.clone();
-        lifecycle.spawn(consume(session.clone(), consumer, handler, lifecycle.stopping()));
+        lifecycle.spawn(consume(
+            session.clone(),
+            consumer,
+            handler,
+            lifecycle.stopping(),
+        ));
         start_reconciler((&db, &relay), &session, view.clone(), &registry, lifecycle)?;
         let readiness = reconcile::readiness(db, session, vec![view]);
-        lifecycle.links.tasks.spawn(ops::serve(listener, registry, readiness, lifecycle.links.stop.clone()));
+        lifecycle.links.tasks.spawn(ops::serve(
+            listener,
+            registry,
+            readiness,
+            lifecycle.links.stop.clone(),
+        ));
         tracing::info!(ops = %app.ops, "router-worker is routing");
         Ok(app)
     }
 }
 
 const fn batcher(name: &'static str, max_items: usize) -> BatcherConfig {
-    BatcherConfig { name, max_items, when_unavailable: WhenUnavailable::Hold }
+    BatcherConfig {
+        name,
+        max_items,
+        when_unavailable: WhenUnavailable::Hold,
+    }
 }
 
 fn start_reconciler(
@@ -95,7 +111,8 @@ fn start_reconciler(
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
     let means = (db.clone(), relay.clone());
-    let reconciler = reconcile::Reconciler::new(Subjects::Events, session.clone(), view, means, registry)?;
+    let reconciler =
+        reconcile::Reconciler::new(Subjects::Events, session.clone(), view, means, registry)?;
     lifecycle.spawn(reconciler.run(lifecycle.stopping()));
     Ok(())
 }

@@ -21,11 +21,17 @@ impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             events_routed: IntCounterVec::new(
-                Opts::new("hub_events_routed_total", "Events decided, by the state of their routing."),
+                Opts::new(
+                    "hub_events_routed_total",
+                    "Events decided, by the state of their routing.",
+                ),
                 &["outcome"],
             )?,
             deliveries_planned: IntCounterVec::new(
-                Opts::new("hub_deliveries_planned_total", "Deliveries planned, by channel and first state."),
+                Opts::new(
+                    "hub_deliveries_planned_total",
+                    "Deliveries planned, by channel and first state.",
+                ),
                 &["channel", "state"],
             )?,
             route_latency: Histogram::with_opts(
@@ -33,7 +39,9 @@ impl Metrics {
                     "hub_route_latency_seconds",
                     "Seconds from an event's receipt to its stored decision.",
                 )
-                .buckets(vec![0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0]),
+                .buckets(vec![
+                    0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
+                ]),
             )?,
         };
         let all: [Box<dyn Collector>; 3] = [
@@ -51,7 +59,9 @@ impl Metrics {
     pub(crate) fn routed(&self, state: &str, deliveries: &[NewDelivery]) {
         self.events_routed.with_label_values(&[state]).inc();
         for delivery in deliveries {
-            self.deliveries_planned.with_label_values(&[delivery.channel.as_str(), delivery.state.as_str()]).inc();
+            self.deliveries_planned
+                .with_label_values(&[delivery.channel.as_str(), delivery.state.as_str()])
+                .inc();
         }
     }
 }

@@ -34,17 +34,34 @@ pub(crate) fn router(state: AdminState) -> Router {
         .route("/admin/events/{id}", get(event))
         .route("/admin/channels", get(channels))
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
-        .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed, "the address does not take this method"))
-        .layer(axum::middleware::from_fn_with_state(state.clone(), authenticate))
+        .method_not_allowed_fallback(async || {
+            Problem::new(
+                Code::MethodNotAllowed,
+                "the address does not take this method",
+            )
+        })
+        .layer(axum::middleware::from_fn_with_state(
+            state.clone(),
+            authenticate,
+        ))
         .with_state(state)
 }
 
 async fn authenticate(State(state): State<AdminState>, request: Request, next: Next) -> Response {
-    let presented = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
-    let token = presented.and_then(|value| value.strip_prefix(b"Bearer ")).map(<[u8]>::trim_ascii);
+    let presented = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(|value| value.as_bytes());
+    let token = presented
+        .and_then(|value| value.strip_prefix(b"Bearer "))
+        .map(<[u8]>::trim_ascii);
     match state.secrets.verify(token) {
         Ok(()) => next.run(request).await,
-        Err(_) => Problem::new(Code::Unauthenticated, "send the admin token as `Authorization: Bearer …`").into_response(),
+        Err(_) => Problem::new(
+            Code::Unauthenticated,
+            "send the admin token as `Authorization: Bearer …`",
+        )
+        .into_response(),
     }
 }
 
@@ -54,8 +71,14 @@ struct View {
     reveal: bool,
 }
 
-async fn trace(State(state): State<AdminState>, Path(trace_id): Path<String>, Query(view): Query<View>) -> Response {
-    let Ok(trace_id) = trace_id.parse::<TraceId>() else { return not_found() };
+async fn trace(
+    State(state): State<AdminState>,
+    Path(trace_id): Path<String>,
+    Query(view): Query<View>,
+) -> Response {
+    let Ok(trace_id) = trace_id.parse::<TraceId>() else {
+        return not_found();
+    };
     match story::of_trace(&state.pool, &trace_id).await {
         Ok(Some(story)) if view.reveal => match keep_reveal(&state.pool, &trace_id).await {
             Ok(()) => Json(story).into_response(),
@@ -68,7 +91,9 @@ async fn trace(State(state): State<AdminState>, Path(trace_id): Path<String>, Qu
 }
 
 async fn event(State(state): State<AdminState>, Path(id): Path<String>) -> Response {
-    let Ok(id) = id.parse::<EventId>() else { return not_found() };
+    let Ok(id) = id.parse::<EventId>() else {
+        return not_found();
+    };
     match story::of_event(&state.pool, id, None).await {
         Ok(Some(story)) => Json(story.masked()).into_response(),
         Ok(None) => not_found(),

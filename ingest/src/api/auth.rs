@@ -62,18 +62,26 @@ pub(crate) fn caller(
     if let Some(credential) = directory.credentials.get(&hash) {
         let alive = credential.valid_until.is_none_or(|until| now < until);
         let enabled = directory.sources.contains(&credential.source_system);
-        return (alive && enabled)
-            .then(|| Caller { sources: vec![credential.source_system.clone()], tenant: credential.tenant_id });
+        return (alive && enabled).then(|| Caller {
+            sources: vec![credential.source_system.clone()],
+            tenant: credential.tenant_id,
+        });
     }
     bootstrap
         .secrets
         .verify([presented])
         .is_ok()
-        .then(|| Caller { sources: bootstrap.sources.clone(), tenant: None })
+        .then(|| Caller {
+            sources: bootstrap.sources.clone(),
+            tenant: None,
+        })
 }
 
 fn presented(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get("x-event-secret").or_else(|| headers.get(AUTHORIZATION))?.as_bytes();
+    let value = headers
+        .get("x-event-secret")
+        .or_else(|| headers.get(AUTHORIZATION))?
+        .as_bytes();
     let token = match value.get(..7) {
         Some(scheme) if scheme.eq_ignore_ascii_case(b"bearer ") => value[7..].trim_ascii(),
         _ => value,

@@ -52,17 +52,32 @@ pub(crate) fn router(state: ApiState) -> Router {
     Router::new()
         .route("/api/events", post(events::post))
         .route("/api/events/{id}", get(events::get))
-        .route("/api/whatsapp/webhook", post(webhooks::whatsapp).get(webhooks::probe))
-        .route("/webhook/whatsapp/delivery-status", post(webhooks::delivery_status).get(webhooks::probe))
+        .route(
+            "/api/whatsapp/webhook",
+            post(webhooks::whatsapp).get(webhooks::probe),
+        )
+        .route(
+            "/webhook/whatsapp/delivery-status",
+            post(webhooks::delivery_status).get(webhooks::probe),
+        )
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
-        .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed, "the address does not take this method"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(
+                Code::MethodNotAllowed,
+                "the address does not take this method",
+            )
+        })
         .with_state(state)
 }
 
 /// Reads a body within its bounds of size and time.
 pub(crate) async fn read_body(request: Request, largest: usize) -> Result<Bytes, Problem> {
-    let too_large =
-        || Problem::new(Code::BodyTooLarge, format!("the body is larger than {largest} bytes"));
+    let too_large = || {
+        Problem::new(
+            Code::BodyTooLarge,
+            format!("the body is larger than {largest} bytes"),
+        )
+    };
     let declared = request
         .headers()
         .get(axum::http::header::CONTENT_LENGTH)
@@ -75,6 +90,9 @@ pub(crate) async fn read_body(request: Request, largest: usize) -> Result<Bytes,
         Ok(Ok(bytes)) => Ok(bytes),
         // Either the limit, or the caller hung up and reads no answer.
         Ok(Err(_)) => Err(too_large()),
-        Err(_) => Err(Problem::new(Code::BodyTooSlow, "the body took too long to arrive")),
+        Err(_) => Err(Problem::new(
+            Code::BodyTooSlow,
+            "the body took too long to arrive",
+        )),
     }
 }

@@ -79,7 +79,11 @@ pub(crate) struct FieldError {
 impl FieldError {
     /// A field at fault; `pointer` in the plain form of RFC 6901.
     pub(crate) fn new(code: impl Into<String>, pointer: &str, detail: impl Into<String>) -> Self {
-        Self { code: code.into(), pointer: format!("#{pointer}"), detail: detail.into() }
+        Self {
+            code: code.into(),
+            pointer: format!("#{pointer}"),
+            detail: detail.into(),
+        }
     }
 }
 
@@ -109,7 +113,12 @@ pub(crate) struct ProblemBody<'a> {
 impl Problem {
     /// A problem without fields.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), trace_id: None }
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            trace_id: None,
+        }
     }
 
     /// With the fields at fault.
@@ -143,10 +152,16 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self.body()).unwrap_or_default();
         let mut response = (self.code.status(), body).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         match self.code {
             Code::Unauthenticated => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"posto\""));
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"posto\""),
+                );
             }
             Code::Unavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));

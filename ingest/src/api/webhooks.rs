@@ -28,7 +28,10 @@ pub(crate) async fn whatsapp(State(state): State<ApiState>, request: Request) ->
 /// Receipts alone: anything else is answered, counted and not stored.
 pub(crate) async fn delivery_status(State(state): State<ApiState>, request: Request) -> Response {
     let secrets = std::sync::Arc::clone(&state.status_secrets);
-    receive(&state, request, &secrets, |event| event.event_type == "whatsapp.delivery.ack").await
+    receive(&state, request, &secrets, |event| {
+        event.event_type == "whatsapp.delivery.ack"
+    })
+    .await
 }
 
 async fn receive(
@@ -37,7 +40,13 @@ async fn receive(
     secrets: &DoorSecrets,
     wanted: impl Fn(&IncomingEvent) -> bool,
 ) -> Response {
-    let refused = |code: Code| state.metrics.refused.with_label_values(&["wpp_gateway", code.as_str()]).inc();
+    let refused = |code: Code| {
+        state
+            .metrics
+            .refused
+            .with_label_values(&["wpp_gateway", code.as_str()])
+            .inc()
+    };
     if let Err(error) = WppGateway.authenticate(request.headers(), secrets) {
         refused(Code::Unauthenticated);
         return Problem::new(Code::Unauthenticated, error.to_string()).into_response();
@@ -53,19 +62,29 @@ async fn receive(
     let events = match WppGateway.read(&body, now) {
         Ok(Reading::Events(events)) => events,
         Ok(Reading::Drop(reason)) => {
-            state.metrics.dropped.with_label_values(&[reason.as_str()]).inc();
+            state
+                .metrics
+                .dropped
+                .with_label_values(&[reason.as_str()])
+                .inc();
             return answer("EVENT_SKIPPED", None);
         }
         Err(problems) => {
             refused(Code::MalformedJson);
-            let detail = problems.first().map_or_else(String::new, |problem| problem.detail.clone());
+            let detail = problems
+                .first()
+                .map_or_else(String::new, |problem| problem.detail.clone());
             return Problem::new(Code::MalformedJson, detail).into_response();
         }
     };
     let mut first = None;
     for event in events {
         if !wanted(&event) {
-            state.metrics.dropped.with_label_values(&["not_a_receipt"]).inc();
+            state
+                .metrics
+                .dropped
+                .with_label_values(&["not_a_receipt"])
+                .inc();
             continue;
         }
         match store(state, event, &body, now).await {
@@ -89,19 +108,31 @@ async fn store(
     now: chrono::DateTime<chrono::Utc>,
 ) -> Result<EventId, Problem> {
     let (source, event_type) = (event.source_system.clone(), event.event_type.clone());
-    let arrival = Arrival { scope: 0, trace_id: TraceId::generate(), received_at: now, body: body.to_vec() };
+    let arrival = Arrival {
+        scope: 0,
+        trace_id: TraceId::generate(),
+        received_at: now,
+        body: body.to_vec(),
+    };
     let request = AcceptRequest::new(event, arrival, &state.directory.get());
     let trace_id = request.trace_id().to_owned();
-    let accepted = state
-        .accept
-        .submit(request)
-        .await
-        .map_err(|_| Problem::new(Code::Unavailable, "the event could not be stored now; send it again"))?;
+    let accepted = state.accept.submit(request).await.map_err(|_| {
+        Problem::new(
+            Code::Unavailable,
+            "the event could not be stored now; send it again",
+        )
+    })?;
     let (event_id, outcome) = match accepted {
         Accepted::New { event_id } => (event_id, "new"),
-        Accepted::Duplicate { event_id, .. } | Accepted::KeyReused { event_id } => (event_id, "duplicate"),
+        Accepted::Duplicate { event_id, .. } | Accepted::KeyReused { event_id } => {
+            (event_id, "duplicate")
+        }
     };
-    state.metrics.accepted.with_label_values(&[source.as_str(), outcome]).inc();
+    state
+        .metrics
+        .accepted
+        .with_label_values(&[source.as_str(), outcome])
+        .inc();
     tracing::info!(trace_id, source, event.id = %event_id, event.type = event_type, outcome, "event.accepted");
     Ok(event_id)
 }

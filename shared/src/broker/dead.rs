@@ -4,13 +4,18 @@
 //! Invariant: no personal data; whoever looks into the management UI sees ids, codes and labels
 //! (design §1.4, §3).
 
+use uuid::Uuid;
+
+use super::topology::Target;
+use crate::domain::message::{WorkMessage, WorkQueue};
+use crate::store::dead_letters::NewLetter;
+use crate::store::outbox::{NewMessage, encode};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
 
 use crate::domain::channel::Channel;
 use crate::domain::failure::FailureCode;
 use crate::domain::ids::{LetterId, TenantId, TraceId};
-use crate::domain::message::WorkQueue;
 
 const LETTER_ID: &str = "x-letter-id";
 const GENERATION: &str = "x-generation";
@@ -69,6 +74,44 @@ impl Letter {
             }
         }
         headers
+    }
+
+    /// The letter's row.
+    #[must_use]
+    pub fn row(
+        &self,
+        queue: WorkQueue,
+        subject_kind: &'static str,
+        subject: Option<Uuid>,
+    ) -> NewLetter {
+        NewLetter {
+            id: self.id.0,
+            queue: queue.name().to_owned(),
+            subject_kind,
+            subject_id: subject,
+            generation: self.generation,
+            failure_code: self.code.as_str(),
+            failure_class: self.code.class().as_str().to_owned(),
+            attempts: self.attempts,
+            first_failed_at: self.first_at,
+            last_failed_at: self.last_at,
+            trace_id: Some(self.trace_id.to_string()),
+            event_type: self.event_type.clone(),
+            tenant_id: self.tenant_id.map(|tenant| tenant.0),
+            channel: self.channel.map(|channel| channel.as_str().to_owned()),
+            template_key: self.template.clone(),
+        }
+    }
+
+    /// The letter itself: the original thin message beside its work queue, with headers that tell why.
+    #[must_use]
+    pub fn message(&self, message: &WorkMessage) -> NewMessage {
+        NewMessage {
+            target: Target::Letter(message.work.queue()).to_string(),
+            subject_id: message.work.subject(),
+            body: encode(message),
+            headers: Some(Value::Object(self.headers())),
+        }
     }
 }
 

@@ -16,7 +16,10 @@ pub struct Setting {
 
 /// The settings of a command that was parsed into `matches`, in the order of its help.
 fn effective(command: &Command, matches: &ArgMatches) -> Vec<Setting> {
-    command.get_arguments().filter_map(|arg| setting(arg, matches)).collect()
+    command
+        .get_arguments()
+        .filter_map(|arg| setting(arg, matches))
+        .collect()
 }
 
 /// The settings of the subcommand that was parsed.
@@ -24,9 +27,10 @@ fn effective(command: &Command, matches: &ArgMatches) -> Vec<Setting> {
 pub fn effective_of(mut command: Command, matches: &ArgMatches) -> Vec<Setting> {
     command.build();
     match matches.subcommand() {
-        Some((name, matches)) => {
-            command.find_subcommand(name).map(|command| effective(command, matches)).unwrap_or_default()
-        }
+        Some((name, matches)) => command
+            .find_subcommand(name)
+            .map(|command| effective(command, matches))
+            .unwrap_or_default(),
         None => Vec::new(),
     }
 }
@@ -38,7 +42,10 @@ pub fn environment(command: &Command) -> Vec<(String, Option<String>)> {
         .get_arguments()
         .filter_map(|arg| {
             let name = arg.get_env()?.to_string_lossy().into_owned();
-            let default = arg.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
+            let default = arg
+                .get_default_values()
+                .first()
+                .map(|value| value.to_string_lossy().into_owned());
             Some((name, default))
         })
         .collect()
@@ -56,19 +63,33 @@ fn setting(arg: &Arg, matches: &ArgMatches) -> Option<Setting> {
     let value = match matches.get_raw(id) {
         None => String::new(),
         Some(_) if arg.is_hide_env_values_set() => "(hidden)".to_owned(),
-        Some(values) => values.map(|value| value.to_string_lossy().into_owned()).collect::<Vec<_>>().join(","),
+        Some(values) => values
+            .map(|value| value.to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+            .join(","),
     };
-    Some(Setting { name, value, origin })
+    Some(Setting {
+        name,
+        value,
+        origin,
+    })
 }
 
 /// The settings as lines of a table.
 #[must_use]
 pub fn table(settings: &[Setting]) -> String {
-    let width = settings.iter().map(|setting| setting.name.len()).max().unwrap_or_default();
+    let width = settings
+        .iter()
+        .map(|setting| setting.name.len())
+        .max()
+        .unwrap_or_default();
     settings
         .iter()
         .map(|setting| {
-            let line = format!("{:width$}  {}  [{}]", setting.name, setting.value, setting.origin);
+            let line = format!(
+                "{:width$}  {}  [{}]",
+                setting.name, setting.value, setting.origin
+            );
             line.trim_end().to_owned() + "\n"
         })
         .collect()

@@ -84,7 +84,9 @@ impl Lifecycle {
             self.relay.end().await;
             self.links.end().await;
         };
-        tokio::time::timeout(STOP_BOUND, stages).await.map_err(|_| StopIncomplete)?;
+        tokio::time::timeout(STOP_BOUND, stages)
+            .await
+            .map_err(|_| StopIncomplete)?;
         tracing::info!("stopped");
         Ok(())
     }
