@@ -21,10 +21,10 @@ pub(crate) async fn send(client: &WppClient, delivery: &ClaimedDelivery) -> Outc
         to: to.clone(),
         text: text.clone(),
         metadata: json!({
-            "hub_delivery_id": delivery.id,
-            "hub_event_id": delivery.event_id,
-            "hub_trace_id": delivery.trace_id,
-            "hub_attempt": delivery.attempt,
+            "delivery_id": delivery.id,
+            "event_id": delivery.event_id,
+            "trace_id": delivery.trace_id,
+            "attempt": delivery.attempt,
         }),
         request_id: delivery.id.simple().to_string(),
     };
