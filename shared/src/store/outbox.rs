@@ -10,7 +10,7 @@ use super::StoreResult;
 use crate::domain::message::WorkMessage;
 
 /// How long the process that inserts a row may publish it by itself, before the sweeper may.
-pub const HOT_LEASE: Duration = Duration::from_secs(20);
+pub const HOT_LEASE: Duration = Duration::from_secs(10);
 
 /// A message to be written to the outbox.
 #[derive(Clone, Debug)]
