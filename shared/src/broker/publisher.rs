@@ -24,7 +24,7 @@ use super::session::{LinkState, Role, Session};
 use super::topology::Target;
 
 /// Longest wait for the confirms of one chunk.
-pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Messages of one chunk; one channel pipelines one chunk at a time.
 pub const CHUNK: usize = 500;
