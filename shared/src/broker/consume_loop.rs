@@ -42,7 +42,9 @@ pub(super) struct Runner<H> {
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Flowing,
-    /// Nothing is taken or started until then.
+    /// Nothing is started until then. The subscription stays: the prefetch bounds what is taken,
+    /// and cancelling would make the broker return, and so count against the delivery limit, what
+    /// is on its way (rabbitmq-server #3729, `rabbit_fifo_client:handle_delivery`).
     Holding {
         until: Instant,
     },
@@ -137,7 +139,7 @@ impl<H: Handler> Runner<H> {
     /// Serves one channel until it ends.
     async fn serve(
         &mut self,
-        live: &Live,
+        live: &Arc<Live>,
         links: &mut LiveWatch,
         stop: &CancellationToken,
     ) -> Ended {
@@ -149,7 +151,7 @@ impl<H: Handler> Runner<H> {
         let mut ready = VecDeque::new();
         loop {
             while let Some(finished) = self.tasks.try_join_next() {
-                if let Err(ended) = self.on_finished(&mut channel, &mut ready, finished).await {
+                if let Err(ended) = self.on_finished(&mut channel, &mut ready, finished) {
                     return ended;
                 }
             }
@@ -165,12 +167,10 @@ impl<H: Handler> Runner<H> {
             }
             let step = match self.wait(&mut channel, links, stop).await {
                 Wake::Taken(taken) => self.on_taken(&mut channel, &mut ready, taken),
-                Wake::Finished(finished) => {
-                    self.on_finished(&mut channel, &mut ready, finished).await
-                }
+                Wake::Finished(finished) => self.on_finished(&mut channel, &mut ready, finished),
                 Wake::HoldOver => {
                     self.mode = Mode::Probing { started: false };
-                    channel.check()
+                    Ok(())
                 }
                 Wake::LinkChanged => match &*links.borrow() {
                     Some(open) if open.epoch == live.epoch => Ok(()),
@@ -178,7 +178,7 @@ impl<H: Handler> Runner<H> {
                 },
                 Wake::Stop => {
                     self.stop_at = Some(Instant::now() + self.config.stop_timeout);
-                    channel.stop().await.map(|rest| ready.extend(rest))
+                    channel.unsubscribe().await.map(|rest| ready.extend(rest))
                 }
                 Wake::StopTimeout => {
                     warn!(
@@ -231,7 +231,7 @@ impl<H: Handler> Runner<H> {
         Ok(())
     }
 
-    async fn on_finished(
+    fn on_finished(
         &mut self,
         channel: &mut ConsumeChannel,
         ready: &mut VecDeque<Parcel>,
@@ -255,7 +255,9 @@ impl<H: Handler> Runner<H> {
                     channel.settle(finished.tag);
                 }
                 if finished.probe {
-                    self.flow_again(channel).await?;
+                    self.mode = Mode::Flowing;
+                    self.hold_pace.reset();
+                    info!(queue = self.config.queue.label(), "holding is over");
                 }
             }
             Settled::Hold(parcel) => {
@@ -264,7 +266,6 @@ impl<H: Handler> Runner<H> {
                 }
                 if finished.probe || self.mode == Mode::Flowing {
                     self.hold();
-                    ready.extend(channel.cancel().await?);
                 }
             }
         }
@@ -281,13 +282,6 @@ impl<H: Handler> Runner<H> {
             queue = self.config.queue.label(),
             wait_ms, "holding: a dependency is unwell"
         );
-    }
-
-    async fn flow_again(&mut self, channel: &mut ConsumeChannel) -> Result<(), Ended> {
-        self.mode = Mode::Flowing;
-        self.hold_pace.reset();
-        info!(queue = self.config.queue.label(), "holding is over");
-        channel.resume().await
     }
 
     /// Starts what may start now.
