@@ -1,4 +1,8 @@
 //! The loop behind a consumer: take, run, acknowledge; hold; stop; begin again after an outage.
+//!
+//! One task owns the channel and the books; handlers run in tasks of their own and report back.
+//! Each turn it starts what may start and acknowledges what may be acknowledged, so nothing waits
+//! for a timer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +23,7 @@ use super::session::{Pace, Role, Session};
 const FIRST_HOLD: Duration = Duration::from_secs(1);
 const LONGEST_HOLD: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LONGEST_RETRY: Duration = Duration::from_secs(15);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// A consumer through all its channels.
 pub(super) struct Runner<H> {
@@ -75,7 +79,9 @@ enum Wake {
 type LiveWatch = watch::Receiver<Option<Arc<Live>>>;
 
 impl<H: Handler> Runner<H> {
-    pub(super) fn new(session: Session, config: ConsumerConfig, handler: Arc<H>) -> Self {
+    pub(super) fn new(session: Session, mut config: ConsumerConfig, handler: Arc<H>) -> Self {
+        // To AMQP zero means "no bound".
+        config.prefetch = config.prefetch.max(1);
         Self {
             session,
             config,
@@ -93,7 +99,12 @@ impl<H: Handler> Runner<H> {
     /// Consumes until `stop`.
     pub(super) async fn run(mut self, stop: &CancellationToken) {
         let mut links = self.session.link(Role::Consume).watch_live();
+        let mut epoch = 0;
         while let Some(live) = self.wait_for_link(&mut links, stop).await {
+            if live.epoch != epoch {
+                epoch = live.epoch;
+                self.retry_pace.reset();
+            }
             let ended = self.serve(&live, &mut links, stop).await;
             self.config.view.set_state(ConsumerState::Down);
             self.config.view.set_oldest_unsettled(None);
@@ -103,8 +114,12 @@ impl<H: Handler> Runner<H> {
                 Ended::Lost => warn!(queue, "the consumer lost its channel"),
                 Ended::Missing => {
                     warn!(queue, "the queue is missing; declaring the topology again");
-                    if self.session.link(Role::Consume).declare_again(&live).await {
-                        self.session.report_gap();
+                    let link = self.session.link(Role::Consume);
+                    tokio::select! {
+                        declared = link.declare_again(&live) => if declared {
+                            self.session.report_gap();
+                        },
+                        () = stop.cancelled() => break,
                     }
                 }
             }

@@ -22,7 +22,7 @@ use super::socket::{Socket, SocketGuard};
 use super::topology::Topology;
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(15);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A connection that lived this long was a real one: the next waits begin small again.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// Creating eleven quorum queues on a busy cluster takes seconds.
@@ -131,6 +131,9 @@ impl Link {
                 Ok(live) => {
                     let since = Instant::now();
                     self.run(session, &live, stop).await;
+                    if stop.is_cancelled() {
+                        break;
+                    }
                     if since.elapsed() >= STABLE_AFTER {
                         pace.reset();
                     }
@@ -282,7 +285,14 @@ impl Link {
                 true
             }
             _ => {
-                self.warn("the connection to the broker is down", cause.as_str());
+                if cause == DownCause::Stopped {
+                    info!(
+                        link = self.role.as_str(),
+                        "the connection to the broker is closed"
+                    );
+                } else {
+                    self.warn("the connection to the broker is down", cause.as_str());
+                }
                 *state = down(cause);
                 true
             }
