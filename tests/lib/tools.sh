@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # TIMED_STEP is read by common.sh
 # Cargo's helpers: those of the machine are taken as they are, missing ones are built once into .local/tools/.
 
 readonly TOOLS=$REPO/.local/tools
@@ -24,6 +25,8 @@ timed() {
     local title=$1 started=$SECONDS
     shift
     step "$title"
+    TIMED_STEP=$title
     "$@" 9>&-
+    TIMED_STEP=
     note "$title: $((SECONDS - started)) s"
 }
