@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::failure::FailureCode;
 use shared::domain::ids::{AttemptId, DeliveryId};
@@ -48,11 +47,14 @@ impl BatchJob for Claim {
         // Copies of one message in one batch: the first opens the attempt, the others find it open.
         requests.dedup_by_key(|request| request.delivery_id);
         let mut conn = self.pool.acquire().await?;
-        let mut claimed = deliveries::claim(&mut conn, &requests, &self.worker, self.lease.as_secs_f64()).await?;
+        let mut claimed =
+            deliveries::claim(&mut conn, &requests, &self.worker, self.lease.as_secs_f64()).await?;
         Ok(items
             .iter()
             .map(|item| {
-                let index = claimed.iter().position(|delivery| delivery.attempt_id == item.attempt_id)?;
+                let index = claimed
+                    .iter()
+                    .position(|delivery| delivery.attempt_id == item.attempt_id)?;
                 Some(claimed.swap_remove(index))
             })
             .collect())
@@ -84,7 +86,9 @@ impl WhatsappSender {
     /// As [`Batcher::submit`].
     pub(crate) async fn deliver(&self, request: ClaimRequest) -> Result<(), Rejected> {
         // Taken before the claim: nothing waits between claim and send.
-        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return Err(Rejected::Stopping) };
+        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+            return Err(Rejected::Stopping);
+        };
         let claimed_at = Instant::now();
         let Some(delivery) = self.claim.submit(request).await? else {
             self.metrics.stale_copies.inc();
@@ -108,9 +112,13 @@ impl WhatsappSender {
         };
         let result = self.result(&delivery, outcome, begun.elapsed());
         self.log(&delivery, &result);
-        let known_ids = result.gateway_correlation_id.is_some() || result.provider_message_id.is_some();
+        let known_ids =
+            result.gateway_correlation_id.is_some() || result.provider_message_id.is_some();
         let attempt_id = result.attempt_id;
-        let recorded = Recorded { result, channel_id: delivery.channel_id.clone() };
+        let recorded = Recorded {
+            result,
+            channel_id: delivery.channel_id.clone(),
+        };
         if self.record.submit(recorded).await.is_ok() && known_ids {
             self.bind_early_receipts(attempt_id).await;
         }
@@ -128,7 +136,12 @@ impl WhatsappSender {
         }
     }
 
-    fn result(&self, delivery: &ClaimedDelivery, outcome: Option<Outcome>, took: Duration) -> AttemptResult {
+    fn result(
+        &self,
+        delivery: &ClaimedDelivery,
+        outcome: Option<Outcome>,
+        took: Duration,
+    ) -> AttemptResult {
         let mut result = AttemptResult {
             attempt_id: delivery.attempt_id,
             delivery_id: delivery.id,
@@ -145,17 +158,29 @@ impl WhatsappSender {
         };
         match outcome {
             None => result.retry_after_s = Some(0.0),
-            Some(Outcome::Sent { message_id, correlation_id }) => {
+            Some(Outcome::Sent {
+                message_id,
+                correlation_id,
+            }) => {
                 result.outcome = "sent";
                 result.conclusion = DeliveryState::Sent;
                 result.provider_message_id = message_id;
                 result.gateway_correlation_id = correlation_id;
             }
-            Some(Outcome::Failed { code, retry_after, http_status, excerpt }) => {
-                let budget = Budget { used: delivery.retry_count, limit: delivery.max_retries };
+            Some(Outcome::Failed {
+                code,
+                retry_after,
+                http_status,
+                excerpt,
+            }) => {
+                let budget = Budget {
+                    used: delivery.retry_count,
+                    limit: delivery.max_retries,
+                };
                 let chance = rand::random();
-                let judgement =
-                    judge(code, retry_after, budget, |retry, asked| self.policy.wait(retry, asked, chance));
+                let judgement = judge(code, retry_after, budget, |retry, asked| {
+                    self.policy.wait(retry, asked, chance)
+                });
                 result.outcome = judgement.outcome;
                 result.conclusion = judgement.conclusion;
                 result.failure_code = Some(code.as_str());
@@ -169,7 +194,9 @@ impl WhatsappSender {
     }
 
     fn log(&self, delivery: &ClaimedDelivery, result: &AttemptResult) {
-        self.metrics.send_duration.observe(result.duration_ms / 1000.0);
+        self.metrics
+            .send_duration
+            .observe(result.duration_ms / 1000.0);
         tracing::info!(
             trace_id = delivery.trace_id,
             tenant.id = delivery.tenant_id,
@@ -219,9 +246,14 @@ impl BatchJob for DeliverChat {
                 chat_result(delivery, thread.is_some())
             })
             .collect();
-        let letters = crate::record::conclude(&mut tx, &results.iter().collect::<Vec<_>>(), self.clock.as_ref()).await?;
+        let letters = crate::record::conclude(
+            &mut tx,
+            &results.iter().collect::<Vec<_>>(),
+            self.clock.as_ref(),
+        )
+        .await?;
         tx.commit().await?;
-        self.relay.offer(letters);
+        self.relay.hand_over(letters);
         for (delivery, result) in claimed.iter().zip(&results) {
             self.metrics.attempt(result.outcome, result.failure_code);
             tracing::info!(
@@ -246,7 +278,11 @@ fn chat_result(delivery: &ClaimedDelivery, stored: bool) -> AttemptResult {
         attempt_id: delivery.attempt_id,
         delivery_id: delivery.id,
         outcome: if stored { "sent" } else { "failed" },
-        conclusion: if stored { DeliveryState::Delivered } else { DeliveryState::Failed },
+        conclusion: if stored {
+            DeliveryState::Delivered
+        } else {
+            DeliveryState::Failed
+        },
         failure_code: (!stored).then_some(FailureCode::RecipientMissing.as_str()),
         http_status: None,
         response_excerpt: None,
@@ -259,11 +295,15 @@ fn chat_result(delivery: &ClaimedDelivery, stored: bool) -> AttemptResult {
 }
 
 /// The claim that a work message asks for.
-pub(crate) fn claim_request(delivery_id: DeliveryId, generation: i32, attempt: i32) -> ClaimRequest {
-    ClaimRequest { attempt_id: AttemptId::generate().0, delivery_id: delivery_id.0, generation, attempt }
-}
-
-/// Whether this process has a driver for a channel.
-pub(crate) const fn is_driven(channel: Channel) -> bool {
-    driver::is_driven(channel)
+pub(crate) fn claim_request(
+    delivery_id: DeliveryId,
+    generation: i32,
+    attempt: i32,
+) -> ClaimRequest {
+    ClaimRequest {
+        attempt_id: AttemptId::generate().0,
+        delivery_id: delivery_id.0,
+        generation,
+        attempt,
+    }
 }

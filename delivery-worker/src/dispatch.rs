@@ -34,7 +34,11 @@ pub(crate) async fn run(pool: PgPool, relay: Relay, stopping: CancellationToken)
             }
         };
         // A full page means that more is waiting.
-        let pause = if moved == PAGE as usize { Duration::ZERO } else { LOOK_EVERY };
+        let pause = if moved == PAGE as usize {
+            Duration::ZERO
+        } else {
+            LOOK_EVERY
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stopping.cancelled() => return,
@@ -51,7 +55,7 @@ async fn look(pool: &PgPool, relay: &Relay) -> Result<usize, StoreError> {
     messages.sort_by_key(|message| message.subject_id);
     let rows = outbox::insert(&mut tx, messages).await?;
     tx.commit().await?;
-    relay.offer(rows);
+    relay.hand_over(rows);
     Ok(due.len())
 }
 
@@ -77,7 +81,11 @@ pub(crate) fn message_of(due: &DueDelivery) -> Option<outbox::NewMessage> {
 }
 
 /// Looks again at receipts that found no delivery, until `stopping`.
-pub(crate) async fn bind_late(pool: PgPool, apply: Batcher<ApplyReceipts>, stopping: CancellationToken) {
+pub(crate) async fn bind_late(
+    pool: PgPool,
+    apply: Batcher<ApplyReceipts>,
+    stopping: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(BIND_EVERY) => {}
@@ -96,8 +104,11 @@ pub(crate) async fn bind_late(pool: PgPool, apply: Batcher<ApplyReceipts>, stopp
                     break;
                 }
             };
-            let Some(last) = page.last().copied() else { break };
-            futures_util::future::join_all(page.into_iter().map(|receipt| apply.submit(receipt))).await;
+            let Some(last) = page.last().copied() else {
+                break;
+            };
+            futures_util::future::join_all(page.into_iter().map(|receipt| apply.submit(receipt)))
+                .await;
             after = last;
         }
     }

@@ -1,7 +1,8 @@
 //! The delivery-worker's own metrics. The doc comment of each field is its help text.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    core::Collector,
 };
 
 /// The metrics of this process.
@@ -30,12 +31,20 @@ impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             attempts: IntCounterVec::new(
-                Opts::new("hub_delivery_attempts_total", "Attempts by outcome and failure code."),
+                Opts::new(
+                    "hub_delivery_attempts_total",
+                    "Attempts by outcome and failure code.",
+                ),
                 &["outcome", "failure_code"],
             )?,
             send_duration: Histogram::with_opts(
-                HistogramOpts::new("hub_delivery_send_duration_seconds", "Seconds a send to the provider took.")
-                    .buckets(vec![0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+                HistogramOpts::new(
+                    "hub_delivery_send_duration_seconds",
+                    "Seconds a send to the provider took.",
+                )
+                .buckets(vec![
+                    0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+                ]),
             )?,
             stale_copies: IntCounter::new(
                 "hub_delivery_stale_copies_total",
@@ -46,11 +55,17 @@ impl Metrics {
                 &["outcome"],
             )?,
             moved: IntCounterVec::new(
-                Opts::new("hub_deliveries_moved_total", "Deliveries moved by evidence, by the state they reached."),
+                Opts::new(
+                    "hub_deliveries_moved_total",
+                    "Deliveries moved by evidence, by the state they reached.",
+                ),
                 &["state"],
             )?,
             session_up: IntGaugeVec::new(
-                Opts::new("hub_session_up", "1 while the account's session is not known to be down."),
+                Opts::new(
+                    "hub_session_up",
+                    "1 while the account's session is not known to be down.",
+                ),
                 &["channel_account"],
             )?,
             held: IntGaugeVec::new(
@@ -75,6 +90,8 @@ impl Metrics {
 
     /// Counts an attempt.
     pub(crate) fn attempt(&self, outcome: &str, failure_code: Option<&str>) {
-        self.attempts.with_label_values(&[outcome, failure_code.unwrap_or("none")]).inc();
+        self.attempts
+            .with_label_values(&[outcome, failure_code.unwrap_or("none")])
+            .inc();
     }
 }

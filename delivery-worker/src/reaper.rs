@@ -9,8 +9,8 @@ use shared::domain::delivery::DeliveryState;
 use shared::domain::failure::FailureCode;
 use shared::runtime::clock::Clock;
 use shared::runtime::telemetry::chain;
-use shared::store::deliveries::{self, AttemptResult, StateChange};
 use shared::store::StoreError;
+use shared::store::deliveries::{self, AttemptResult, StateChange};
 use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -70,10 +70,14 @@ impl Reaper {
                 held_reason: None,
             })
             .collect();
-        let letters =
-            crate::record::conclude(&mut tx, &results.iter().collect::<Vec<_>>(), self.clock.as_ref()).await?;
+        let letters = crate::record::conclude(
+            &mut tx,
+            &results.iter().collect::<Vec<_>>(),
+            self.clock.as_ref(),
+        )
+        .await?;
         tx.commit().await?;
-        self.relay.offer(letters);
+        self.relay.hand_over(letters);
         for result in &results {
             self.metrics.attempt(result.outcome, result.failure_code);
             tracing::warn!(
@@ -89,7 +93,8 @@ impl Reaper {
     async fn resend_by_policy(&self) -> Result<(), StoreError> {
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
-        let silent = deliveries::resendable_unknown(&mut tx, self.silence.as_secs_f64(), PAGE).await?;
+        let silent =
+            deliveries::resendable_unknown(&mut tx, self.silence.as_secs_f64(), PAGE).await?;
         let changes: Vec<StateChange> = silent
             .iter()
             .map(|id| StateChange {

@@ -70,10 +70,16 @@ impl ApplyReceipts {
         chat::append(conn, &typed).await?;
         receipts::settle(conn, &settlements).await?;
         for settlement in &settlements {
-            self.metrics.receipts.with_label_values(&[settlement.state]).inc();
+            self.metrics
+                .receipts
+                .with_label_values(&[settlement.state])
+                .inc();
         }
-        let echoed: Vec<Uuid> =
-            open.iter().filter(|receipt| receipt.kind == "echo").filter_map(|receipt| receipt.attempt_id).collect();
+        let echoed: Vec<Uuid> = open
+            .iter()
+            .filter(|receipt| receipt.kind == "echo")
+            .filter_map(|receipt| receipt.attempt_id)
+            .collect();
         if echoed.is_empty() {
             return Ok(Vec::new());
         }
@@ -95,7 +101,9 @@ impl ApplyReceipts {
         let mut changes = Vec::new();
         let mut settlements = Vec::new();
         for delivery in deliveries::lock(conn, &ids).await? {
-            let Ok(from) = delivery.state.parse::<DeliveryState>() else { continue };
+            let Ok(from) = delivery.state.parse::<DeliveryState>() else {
+                continue;
+            };
             let mut state = from;
             let mut provider_failed = false;
             for receipt in by_delivery.remove(&delivery.id).unwrap_or_default() {
@@ -117,11 +125,17 @@ impl ApplyReceipts {
             if state != from {
                 let failed = provider_failed && state == DeliveryState::Failed;
                 changes.push(StateChange {
-                    failure_code: failed
-                        .then(|| shared::domain::failure::FailureCode::ProviderRejected.as_str().to_owned()),
+                    failure_code: failed.then(|| {
+                        shared::domain::failure::FailureCode::ProviderRejected
+                            .as_str()
+                            .to_owned()
+                    }),
                     ..StateChange::plain(delivery.id, from, state)
                 });
-                self.metrics.moved.with_label_values(&[state.as_str()]).inc();
+                self.metrics
+                    .moved
+                    .with_label_values(&[state.as_str()])
+                    .inc();
                 tracing::info!(
                     trace_id = delivery.trace_id,
                     tenant.id = delivery.tenant_id,

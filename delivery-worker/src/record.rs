@@ -8,7 +8,7 @@ use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::failure::FailureCode;
 use shared::domain::ids::{DeliveryId, LetterId, TenantId};
-use shared::domain::message::{Labels, VERSION, Work, WorkMessage, WorkQueue};
+use shared::domain::message::{Labels, VERSION, Work, WorkMessage};
 use shared::runtime::batcher::BatchJob;
 use shared::runtime::clock::Clock;
 use shared::store::deliveries::{self, AttemptResult, LockedDelivery, StateChange};
@@ -45,13 +45,18 @@ impl BatchJob for Record {
         let letters = conclude(&mut tx, &results, self.clock.as_ref()).await?;
         for (channel_id, code) in sessions_down(items) {
             if sessions::set_state(&mut tx, channel_id, "down", code).await? {
-                tracing::warn!(channel = channel_id, failure.code = code, "the gateway says that the session is down");
+                tracing::warn!(
+                    channel = channel_id,
+                    failure.code = code,
+                    "the gateway says that the session is down"
+                );
             }
         }
         tx.commit().await?;
-        self.relay.offer(letters);
+        self.relay.hand_over(letters);
         for item in items {
-            self.metrics.attempt(item.result.outcome, item.result.failure_code);
+            self.metrics
+                .attempt(item.result.outcome, item.result.failure_code);
         }
         Ok(vec![(); items.len()])
     }
@@ -67,15 +72,24 @@ pub(crate) async fn conclude(
     let mut ids: Vec<_> = results.iter().map(|result| result.delivery_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let locked: HashMap<_, _> =
-        deliveries::lock(conn, &ids).await?.into_iter().map(|delivery| (delivery.id, delivery)).collect();
+    let locked: HashMap<_, _> = deliveries::lock(conn, &ids)
+        .await?
+        .into_iter()
+        .map(|delivery| (delivery.id, delivery))
+        .collect();
     deliveries::close_attempts(conn, results).await?;
     let mut changes = Vec::new();
     let mut dead = Vec::new();
     for result in results {
-        let Some(delivery) = locked.get(&result.delivery_id) else { continue };
-        let Ok(from) = delivery.state.parse::<DeliveryState>() else { continue };
-        let Some(to) = from.after_attempt(result.conclusion) else { continue };
+        let Some(delivery) = locked.get(&result.delivery_id) else {
+            continue;
+        };
+        let Ok(from) = delivery.state.parse::<DeliveryState>() else {
+            continue;
+        };
+        let Some(to) = from.after_attempt(result.conclusion) else {
+            continue;
+        };
         changes.push(StateChange {
             id: delivery.id,
             from,
@@ -122,7 +136,9 @@ async fn bury(
         .collect();
     let rows: Vec<_> = letters
         .iter()
-        .map(|(message, letter, subject)| letter.row(message.work.queue(), "delivery", Some(*subject)))
+        .map(|(message, letter, subject)| {
+            letter.row(message.work.queue(), "delivery", Some(*subject))
+        })
         .collect();
     let new = dead_letters::insert_new(conn, &rows).await?;
     let messages = letters
@@ -133,7 +149,11 @@ async fn bury(
     outbox::insert(conn, messages).await
 }
 
-fn message_of(delivery: &LockedDelivery, channel: Channel, letter: &shared::broker::dead::Letter) -> WorkMessage {
+fn message_of(
+    delivery: &LockedDelivery,
+    channel: Channel,
+    letter: &shared::broker::dead::Letter,
+) -> WorkMessage {
     WorkMessage {
         version: VERSION,
         work: Work::Deliver {
@@ -158,14 +178,14 @@ fn sessions_down(items: &[Recorded]) -> Vec<(&str, &'static str)> {
     let mut down: Vec<_> = items
         .iter()
         .filter(|item| item.result.failure_code == Some(FailureCode::SessionDown.as_str()))
-        .filter_map(|item| Some((item.channel_id.as_deref()?, FailureCode::SessionDown.as_str())))
+        .filter_map(|item| {
+            Some((
+                item.channel_id.as_deref()?,
+                FailureCode::SessionDown.as_str(),
+            ))
+        })
         .collect();
     down.sort_unstable();
     down.dedup();
     down
-}
-
-/// The queue that letters of a channel lie beside, for whoever needs its name.
-pub(crate) const fn queue_of(channel: Channel) -> WorkQueue {
-    WorkQueue::Deliver(channel)
 }

@@ -44,7 +44,12 @@ pub(crate) struct Judgement {
 
 impl Judgement {
     const fn of(outcome: &'static str, conclusion: DeliveryState) -> Self {
-        Self { outcome, conclusion, wait: None, held_reason: None }
+        Self {
+            outcome,
+            conclusion,
+            wait: None,
+            held_reason: None,
+        }
     }
 }
 
@@ -66,18 +71,22 @@ pub(crate) fn judge(
     next: impl FnOnce(i32, Option<Duration>) -> Duration,
 ) -> Judgement {
     match code.class() {
-        FailureClass::Transient | FailureClass::Throttled if budget.used < budget.limit => Judgement {
-            wait: Some(next(budget.used + 1, asked)),
-            ..Judgement::of("retry", DeliveryState::Queued)
-        },
-        FailureClass::SessionDown | FailureClass::Config => {
-            Judgement { held_reason: Some(code.as_str()), ..Judgement::of("held", DeliveryState::Held) }
+        FailureClass::Transient | FailureClass::Throttled if budget.used < budget.limit => {
+            Judgement {
+                wait: Some(next(budget.used + 1, asked)),
+                ..Judgement::of("retry", DeliveryState::Queued)
+            }
         }
+        FailureClass::SessionDown | FailureClass::Config => Judgement {
+            held_reason: Some(code.as_str()),
+            ..Judgement::of("held", DeliveryState::Held)
+        },
         FailureClass::UnknownOutcome => Judgement::of("unknown", DeliveryState::Unknown),
         FailureClass::Recipient => Judgement::of("failed", DeliveryState::Failed),
-        FailureClass::Transient | FailureClass::Throttled | FailureClass::Content | FailureClass::Internal => {
-            Judgement::of("failed", DeliveryState::Dead)
-        }
+        FailureClass::Transient
+        | FailureClass::Throttled
+        | FailureClass::Content
+        | FailureClass::Internal => Judgement::of("failed", DeliveryState::Dead),
     }
 }
 
@@ -87,18 +96,30 @@ mod tests {
 
     use super::*;
 
-    const POLICY: RetryPolicy =
-        RetryPolicy { base: Duration::from_secs(5), longest: Duration::from_secs(300) };
+    const POLICY: RetryPolicy = RetryPolicy {
+        base: Duration::from_secs(5),
+        longest: Duration::from_secs(300),
+    };
 
     fn judged(code: FailureCode, used: i32) -> Judgement {
-        judge(code, None, Budget { used, limit: 3 }, |retry, asked| POLICY.wait(retry, asked, 0.0))
+        judge(code, None, Budget { used, limit: 3 }, |retry, asked| {
+            POLICY.wait(retry, asked, 0.0)
+        })
     }
 
     #[test]
     fn three_retries_follow_the_first_attempt_and_then_it_is_dead() {
-        let waits: Vec<_> = (0..4).map(|used| judged(FailureCode::GatewayUnreachable, used).wait).collect();
-        assert_eq!(waits, [Some(5), Some(10), Some(20), None].map(|s| s.map(Duration::from_secs)));
-        assert_eq!(judged(FailureCode::GatewayUnreachable, 3).conclusion, DeliveryState::Dead);
+        let waits: Vec<_> = (0..4)
+            .map(|used| judged(FailureCode::GatewayUnreachable, used).wait)
+            .collect();
+        assert_eq!(
+            waits,
+            [Some(5), Some(10), Some(20), None].map(|s| s.map(Duration::from_secs))
+        );
+        assert_eq!(
+            judged(FailureCode::GatewayUnreachable, 3).conclusion,
+            DeliveryState::Dead
+        );
     }
 
     #[test]
@@ -113,7 +134,11 @@ mod tests {
                 FailureClass::Content | FailureClass::Internal => DeliveryState::Dead,
             };
             assert_eq!(judgement.conclusion, expected, "{code}");
-            assert_eq!(judgement.wait.is_some(), expected == DeliveryState::Queued, "{code}");
+            assert_eq!(
+                judgement.wait.is_some(),
+                expected == DeliveryState::Queued,
+                "{code}"
+            );
         }
     }
 

@@ -35,8 +35,14 @@ pub(crate) async fn run(
 async fn look(pool: &PgPool, client: &WppClient, metrics: &Metrics) -> Result<(), StoreError> {
     let all = sessions::all(&mut *pool.acquire().await?).await?;
     for session in all {
-        metrics.session_up.with_label_values(&[&session.channel_id]).set(i64::from(session.state != "down"));
-        metrics.held.with_label_values(&[&session.channel_id]).set(session.held);
+        metrics
+            .session_up
+            .with_label_values(&[&session.channel_id])
+            .set(i64::from(session.state != "down"));
+        metrics
+            .held
+            .with_label_values(&[&session.channel_id])
+            .set(session.held);
         // "Connected" proves little (facts §1.7 Q8), but it is reason enough to try one send: if
         // the session is still down, that send is held again and burns nothing.
         if session.state != "down" || session.age_s < ASK_EVERY.as_secs_f64() {
@@ -45,8 +51,17 @@ async fn look(pool: &PgPool, client: &WppClient, metrics: &Metrics) -> Result<()
         let answer = client.channel_status(&session.provider_account).await;
         if matches!(&answer, Ok(status) if status.state == SessionState::Connected) {
             let mut conn = pool.acquire().await?;
-            sessions::set_state(&mut conn, &session.channel_id, "unknown", "gateway_says_connected").await?;
-            tracing::info!(channel = session.channel_id, "the gateway says that the session is back");
+            sessions::set_state(
+                &mut conn,
+                &session.channel_id,
+                "unknown",
+                "gateway_says_connected",
+            )
+            .await?;
+            tracing::info!(
+                channel = session.channel_id,
+                "the gateway says that the session is back"
+            );
         }
     }
     Ok(())

@@ -1,1 +1,20 @@
-//! Skeleton.
+//! Ingest: the one door in. It authenticates, checks, stores and answers; publishing follows the
+//! commit and never holds an answer back.
+//!
+//! The walk: `api` (HTTP in: `events`, `webhooks`) → `accept` (THE use case: key → event + outbox
+//! row, in one statement) → the answer. Beside it: `admin` (second listener: traces for
+//! operators), `commands` (migrate, import, keys), `gateway_webhook` (tells the gateway where to
+//! post), `partitions` (makes the coming weeks).
+//!
+//! Must not know: rules, templates, drivers. It consumes no work queue.
+
+pub mod accept;
+mod admin;
+mod api;
+pub mod app;
+pub mod cli;
+pub mod commands;
+mod gateway_webhook;
+mod metrics;
+mod partitions;
+mod story;

@@ -21,7 +21,11 @@ impl Handler for RouteHandler {
         let Work::Route { event_id, run, .. } = incoming.message.work else {
             return Verdict::Dead(FailureCode::MessageUnreadable);
         };
-        let batcher = if incoming.alone { &self.alone } else { &self.route };
+        let batcher = if incoming.alone {
+            &self.alone
+        } else {
+            &self.route
+        };
         match batcher.submit(RouteRequest { event_id, run }).await {
             Ok(Routed::Stored) => Verdict::Done,
             Ok(Routed::NoSuchEvent) => Verdict::Dead(FailureCode::SubjectNotFound),

@@ -2,7 +2,7 @@
 //!
 //! The walk: `consume` (takes work messages) → `route` (load → normalise → decide → commit) →
 //! `plan` (the pure decision: rules, tenant) → `recipient` and `render` (whom, through which
-//! account, in which words). Beside it: `due` (events whose message was lost).
+//! account, in which words).
 //!
 //! Must not know: how anything is sent, or how a door authenticates.
 
@@ -12,6 +12,5 @@ mod consume;
 mod metrics;
 mod plan;
 mod recipient;
-mod reconcile;
 mod render;
 mod route;

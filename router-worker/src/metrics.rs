@@ -1,6 +1,6 @@
 //! The router-worker's own metrics. The doc comment of each field is its help text.
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, core::Collector};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry, core::Collector};
 use shared::store::deliveries::NewDelivery;
 
 /// The metrics of this process.
@@ -11,8 +11,6 @@ pub(crate) struct Metrics {
     deliveries_planned: IntCounterVec,
     /// Seconds from an event's receipt to its stored decision.
     pub(crate) route_latency: Histogram,
-    /// Events found without a routing and without a message; 0 at rest.
-    pub(crate) orphans: IntGauge,
 }
 
 impl Metrics {
@@ -23,11 +21,17 @@ impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             events_routed: IntCounterVec::new(
-                Opts::new("hub_events_routed_total", "Events decided, by the state of their routing."),
+                Opts::new(
+                    "hub_events_routed_total",
+                    "Events decided, by the state of their routing.",
+                ),
                 &["outcome"],
             )?,
             deliveries_planned: IntCounterVec::new(
-                Opts::new("hub_deliveries_planned_total", "Deliveries planned, by channel and first state."),
+                Opts::new(
+                    "hub_deliveries_planned_total",
+                    "Deliveries planned, by channel and first state.",
+                ),
                 &["channel", "state"],
             )?,
             route_latency: Histogram::with_opts(
@@ -35,17 +39,15 @@ impl Metrics {
                     "hub_route_latency_seconds",
                     "Seconds from an event's receipt to its stored decision.",
                 )
-                .buckets(vec![0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0]),
-            )?,
-            orphans: IntGauge::with_opts(
-                Opts::new("hub_orphans", "Work found without a message; 0 at rest.").const_label("subject", "event"),
+                .buckets(vec![
+                    0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
+                ]),
             )?,
         };
-        let all: [Box<dyn Collector>; 4] = [
+        let all: [Box<dyn Collector>; 3] = [
             Box::new(metrics.events_routed.clone()),
             Box::new(metrics.deliveries_planned.clone()),
             Box::new(metrics.route_latency.clone()),
-            Box::new(metrics.orphans.clone()),
         ];
         for collector in all {
             registry.register(collector)?;
@@ -57,7 +59,9 @@ impl Metrics {
     pub(crate) fn routed(&self, state: &str, deliveries: &[NewDelivery]) {
         self.events_routed.with_label_values(&[state]).inc();
         for delivery in deliveries {
-            self.deliveries_planned.with_label_values(&[delivery.channel.as_str(), delivery.state.as_str()]).inc();
+            self.deliveries_planned
+                .with_label_values(&[delivery.channel.as_str(), delivery.state.as_str()])
+                .inc();
         }
     }
 }

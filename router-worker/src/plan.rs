@@ -96,7 +96,11 @@ impl Plan {
     /// `routed` when it led to anything, or a rule said that nothing leaves; else `unrouted`.
     pub(crate) fn state(&self) -> &'static str {
         let decided = self.tried.iter().any(|tried| tried.verdict == Verdict::Won);
-        if decided || self.evidence.is_some() || self.session.is_some() { "routed" } else { "unrouted" }
+        if decided || self.evidence.is_some() || self.session.is_some() {
+            "routed"
+        } else {
+            "unrouted"
+        }
     }
 
     /// The stored decision. Holds no personal data.
@@ -130,8 +134,16 @@ impl Plan {
 /// Decides. `payload` is the event's own, for conditions and templates.
 pub(crate) fn plan(event: &NormalisedEvent, payload: &Value, directory: &Directory) -> Plan {
     let finding = recipient::tenant(event, directory);
-    let tenant = finding.tenant.and_then(|id| directory.tenants.get(&id)).cloned();
-    let context = render::context(&event.event_type, &event.source_system, payload, tenant.as_deref());
+    let tenant = finding
+        .tenant
+        .and_then(|id| directory.tenants.get(&id))
+        .cloned();
+    let context = render::context(
+        &event.event_type,
+        &event.source_system,
+        payload,
+        tenant.as_deref(),
+    );
     let (tried, winners) = try_rules(event, finding.tenant, &context, directory);
     let mut plan = Plan {
         tenant: finding,
@@ -142,7 +154,9 @@ pub(crate) fn plan(event: &NormalisedEvent, payload: &Value, directory: &Directo
         note: None,
     };
     for rule in winners {
-        let Some(channel) = rule.channel else { continue };
+        let Some(channel) = rule.channel else {
+            continue;
+        };
         let planned = match channel {
             Channel::Whatsapp => whatsapp(event, &rule, &context, (plan.tenant.tenant, directory)),
             Channel::Chat => match chat(event, &rule, payload, directory) {
@@ -170,13 +184,19 @@ fn try_rules(
     let mut tried = Vec::with_capacity(directory.rules.len());
     let mut fitting: Vec<(&Arc<Rule>, usize)> = Vec::new();
     for rule in &directory.rules {
-        let verdict = rule.scope_verdict(&event.event_type, &event.source_system, tenant).or_else(|| {
-            match rule.condition.as_deref().map(|condition| condition_holds(condition, context)) {
-                None | Some(Ok(true)) => None,
-                Some(Ok(false)) => Some(Verdict::ConditionFalse),
-                Some(Err(detail)) => Some(Verdict::ConditionInvalid { detail }),
-            }
-        });
+        let verdict = rule
+            .scope_verdict(&event.event_type, &event.source_system, tenant)
+            .or_else(|| {
+                match rule
+                    .condition
+                    .as_deref()
+                    .map(|condition| condition_holds(condition, context))
+                {
+                    None | Some(Ok(true)) => None,
+                    Some(Ok(false)) => Some(Verdict::ConditionFalse),
+                    Some(Err(detail)) => Some(Verdict::ConditionInvalid { detail }),
+                }
+            });
         if verdict.is_none() {
             fitting.push((rule, tried.len()));
         }
@@ -220,7 +240,10 @@ fn whatsapp(
             planned.recipient = Some(phone.expose().to_owned());
             planned.recipient_key = Some(format!("tel:{}", phone.match_key()));
         }
-        Err(code) => planned.fail(code, "the event and the tenant name no phone that can be one"),
+        Err(code) => planned.fail(
+            code,
+            "the event and the tenant name no phone that can be one",
+        ),
     }
     match render::render(rule, Channel::Whatsapp, context, directory) {
         Ok(rendered) => {
@@ -242,7 +265,12 @@ fn whatsapp(
 }
 
 /// A message on a thread: what a contact wrote, or what a system says on a thread that it names.
-fn chat(event: &NormalisedEvent, rule: &Rule, payload: &Value, directory: &Directory) -> Result<Planned, &'static str> {
+fn chat(
+    event: &NormalisedEvent,
+    rule: &Rule,
+    payload: &Value,
+    directory: &Directory,
+) -> Result<Planned, &'static str> {
     let mut planned = empty(rule, Channel::Chat);
     "reply".clone_into(&mut planned.lane);
     let mut detail = Map::new();
@@ -253,11 +281,20 @@ fn chat(event: &NormalisedEvent, rule: &Rule, payload: &Value, directory: &Direc
             return Err("waits for its text");
         }
         let contact = event.contact.as_ref().ok_or("names no contact")?;
-        planned.channel_id = event.channel_account.as_deref().map(|raw| account_id(raw, directory));
+        planned.channel_id = event
+            .channel_account
+            .as_deref()
+            .map(|raw| account_id(raw, directory));
         planned.recipient = Some(contact.address.clone());
         planned.recipient_key = contact.contact_key.clone();
         planned.recipient_name = contact.name.clone().filter(|_| !contact.is_group);
-        planned.text = Some(event.text.as_ref().map(|text| text.expose().to_owned()).unwrap_or_default());
+        planned.text = Some(
+            event
+                .text
+                .as_ref()
+                .map(|text| text.expose().to_owned())
+                .unwrap_or_default(),
+        );
         detail.insert("origin".to_owned(), json!("contact"));
         detail.insert("message_id".to_owned(), json!(key_id));
         detail.insert("metadata".to_owned(), message_metadata(event, *content));
@@ -268,11 +305,21 @@ fn chat(event: &NormalisedEvent, rule: &Rule, payload: &Value, directory: &Direc
             }
         }
         if !detail.contains_key("thread_id") && !detail.contains_key("order_id") {
-            planned.fail(FailureCode::RecipientMissing, "the event names no thread_id and no order_id");
+            planned.fail(
+                FailureCode::RecipientMissing,
+                "the event names no thread_id and no order_id",
+            );
         }
         planned.text = event.text.as_ref().map(|text| text.expose().to_owned());
-        if planned.text.as_deref().is_none_or(|text| text.trim().is_empty()) {
-            planned.fail(FailureCode::TextUnsendable, "the event has no text or message");
+        if planned
+            .text
+            .as_deref()
+            .is_none_or(|text| text.trim().is_empty())
+        {
+            planned.fail(
+                FailureCode::TextUnsendable,
+                "the event has no text or message",
+            );
         }
     }
     planned.detail = Value::Object(detail);
@@ -288,8 +335,15 @@ fn message_metadata(event: &NormalisedEvent, content: ContentKind) -> Value {
             json!({"kind": media.kind.as_str(), "mime": media.mime, "state": "pending"}),
         );
     }
-    if let Some(participant) = event.contact.as_ref().and_then(|contact| contact.participant.as_ref()) {
-        metadata.insert("participant".to_owned(), json!(participant.jid.contact_key()));
+    if let Some(participant) = event
+        .contact
+        .as_ref()
+        .and_then(|contact| contact.participant.as_ref())
+    {
+        metadata.insert(
+            "participant".to_owned(),
+            json!(participant.jid.contact_key()),
+        );
         metadata.insert("participant_name".to_owned(), json!(participant.name));
     }
     Value::Object(metadata)
@@ -313,11 +367,24 @@ fn evidence(event: &NormalisedEvent, directory: &Directory) -> Option<Evidence> 
     };
     match &event.kind {
         // An ack of what a contact wrote says only that we read it.
-        NormalisedKind::Ack { key_id, level, from_me: true, evidence, .. } => {
-            Some(Evidence { level: *level, proves: *evidence, key_id: Some(key_id.clone()), ..base })
-        }
+        NormalisedKind::Ack {
+            key_id,
+            level,
+            from_me: true,
+            evidence,
+            ..
+        } => Some(Evidence {
+            level: *level,
+            proves: *evidence,
+            key_id: Some(key_id.clone()),
+            ..base
+        }),
         NormalisedKind::Echo(sent) | NormalisedKind::DeviceMessage(sent) => {
-            let text = event.text.as_ref().map(|text| text.expose().to_owned()).filter(|text| !text.is_empty());
+            let text = event
+                .text
+                .as_ref()
+                .map(|text| text.expose().to_owned())
+                .filter(|text| !text.is_empty());
             Some(Evidence {
                 kind: "echo",
                 level: sent.level,
@@ -325,7 +392,9 @@ fn evidence(event: &NormalisedEvent, directory: &Directory) -> Option<Evidence> 
                 key_id: sent.key_id.clone(),
                 correlation_id: sent.gateway_correlation_id.clone(),
                 delivery_ref: sent.delivery_id.map(|id| id.0),
-                text_hash: text.as_deref().map(|text| text_hash(&directory.hash_key, text)),
+                text_hash: text
+                    .as_deref()
+                    .map(|text| text_hash(&directory.hash_key, text)),
                 text,
                 ..base
             })
@@ -334,8 +403,13 @@ fn evidence(event: &NormalisedEvent, directory: &Directory) -> Option<Evidence> 
     }
 }
 
-fn session(event: &NormalisedEvent, directory: &Directory) -> Option<(String, &'static str, String)> {
-    let NormalisedKind::Session { state, raw_status } = &event.kind else { return None };
+fn session(
+    event: &NormalisedEvent,
+    directory: &Directory,
+) -> Option<(String, &'static str, String)> {
+    let NormalisedKind::Session { state, raw_status } = &event.kind else {
+        return None;
+    };
     let account = directory.account(event.channel_account.as_deref()?)?;
     match state {
         SessionState::Up => Some((account.id.clone(), "up", raw_status.clone())),
@@ -346,12 +420,18 @@ fn session(event: &NormalisedEvent, directory: &Directory) -> Option<(String, &'
 
 /// The slug of an account, also of one that nobody configured: its messages are kept all the same.
 fn account_id(raw: &str, directory: &Directory) -> String {
-    directory.account(raw).map_or_else(|| shared::domain::directory::account_slug(raw), |account| account.id.clone())
+    directory.account(raw).map_or_else(
+        || shared::domain::directory::account_slug(raw),
+        |account| account.id.clone(),
+    )
 }
 
 fn unavailable(rule: &Rule, channel: Channel) -> Planned {
     let mut planned = empty(rule, channel);
-    planned.fail(FailureCode::ChannelUnavailable, "no driver delivers on this channel yet");
+    planned.fail(
+        FailureCode::ChannelUnavailable,
+        "no driver delivers on this channel yet",
+    );
     planned
 }
 

@@ -22,14 +22,36 @@ pub(crate) struct TenantFinding {
 /// phone. Never by channel (facts §0.1), never by name (incident 10).
 pub(crate) fn tenant(event: &NormalisedEvent, directory: &Directory) -> TenantFinding {
     if event.tenant_id.is_some() {
-        return TenantFinding { tenant: event.tenant_id, how: "explicit", candidates: Vec::new() };
+        return TenantFinding {
+            tenant: event.tenant_id,
+            how: "explicit",
+            candidates: Vec::new(),
+        };
     }
-    let phone = event.contact.as_ref().filter(|contact| !contact.is_group).and_then(|contact| contact.phone.as_ref());
-    let candidates = phone.map_or(&[][..], |phone| directory.tenants_with_phone(&phone.match_key()));
+    let phone = event
+        .contact
+        .as_ref()
+        .filter(|contact| !contact.is_group)
+        .and_then(|contact| contact.phone.as_ref());
+    let candidates = phone.map_or(&[][..], |phone| {
+        directory.tenants_with_phone(&phone.match_key())
+    });
     match candidates {
-        [] => TenantFinding { tenant: None, how: "unresolved", candidates: Vec::new() },
-        [only] => TenantFinding { tenant: Some(*only), how: "contact_phone", candidates: Vec::new() },
-        several => TenantFinding { tenant: None, how: "ambiguous_phone", candidates: several.to_vec() },
+        [] => TenantFinding {
+            tenant: None,
+            how: "unresolved",
+            candidates: Vec::new(),
+        },
+        [only] => TenantFinding {
+            tenant: Some(*only),
+            how: "contact_phone",
+            candidates: Vec::new(),
+        },
+        several => TenantFinding {
+            tenant: None,
+            how: "ambiguous_phone",
+            candidates: several.to_vec(),
+        },
     }
 }
 
@@ -37,11 +59,16 @@ pub(crate) fn tenant(event: &NormalisedEvent, directory: &Directory) -> TenantFi
 ///
 /// # Errors
 /// The code to show; there is nobody to send to.
-pub(crate) fn phone(event: &NormalisedEvent, tenant: Option<&Tenant>) -> Result<Phone, FailureCode> {
+pub(crate) fn phone(
+    event: &NormalisedEvent,
+    tenant: Option<&Tenant>,
+) -> Result<Phone, FailureCode> {
     if let Some(contact) = &event.contact {
         return contact.phone.clone().ok_or(FailureCode::RecipientInvalid);
     }
-    let own = tenant.and_then(|tenant| tenant.phone.as_deref()).ok_or(FailureCode::RecipientMissing)?;
+    let own = tenant
+        .and_then(|tenant| tenant.phone.as_deref())
+        .ok_or(FailureCode::RecipientMissing)?;
     Phone::parse_brazil(own).map_err(|_| FailureCode::RecipientInvalid)
 }
 

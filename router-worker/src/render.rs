@@ -18,7 +18,12 @@ pub(crate) struct Rendered {
 }
 
 /// What conditions and template expressions may look at.
-pub(crate) fn context(event_type: &str, source: &str, payload: &Value, tenant: Option<&Tenant>) -> Value {
+pub(crate) fn context(
+    event_type: &str,
+    source: &str,
+    payload: &Value,
+    tenant: Option<&Tenant>,
+) -> Value {
     json!({
         "event": {"type": event_type, "source": source},
         "payload": payload,
@@ -37,33 +42,56 @@ pub(crate) fn render(
     directory: &Directory,
 ) -> Result<Rendered, RenderError> {
     let named = match &rule.template_expr {
-        Some(expression) => name_from(expression, context)
-            .map_err(|detail| RenderError { code: FailureCode::TemplateNotFound, detail })?,
+        Some(expression) => name_from(expression, context).map_err(|detail| RenderError {
+            code: FailureCode::TemplateNotFound,
+            detail,
+        })?,
         None => None,
     };
     let key = named.or_else(|| rule.template.clone()).unwrap_or_default();
     let Some(template) = directory.templates.find(&key, channel) else {
-        let known = key.len() <= 100 && key.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        let known = key.len() <= 100
+            && key
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
         // A key that came with the event is only shown when it looks like one.
-        let detail = if known { key } else { "not a template's key".to_owned() };
-        return Err(RenderError { code: FailureCode::TemplateNotFound, detail });
+        let detail = if known {
+            key
+        } else {
+            "not a template's key".to_owned()
+        };
+        return Err(RenderError {
+            code: FailureCode::TemplateNotFound,
+            detail,
+        });
     };
     Ok(Rendered {
         template_id: template.id,
         template_key: template.key.clone(),
         lane: template.lane.clone(),
         unknown_policy: template.unknown_policy.clone(),
-        text: directory.templates.render(template, &variables(template, context)),
+        text: directory
+            .templates
+            .render(template, &variables(template, context)),
     })
 }
 
 /// The payload's own values; what only the tenant knows fills gaps that the template declares.
 fn variables(template: &Template, context: &Value) -> Map<String, Value> {
     let mut variables = context["payload"].as_object().cloned().unwrap_or_default();
-    let needs_name = template.variables.iter().any(|variable| variable.name == "customer_name");
-    let has_name = variables.get("customer_name").and_then(Value::as_str).is_some_and(|name| !name.trim().is_empty());
+    let needs_name = template
+        .variables
+        .iter()
+        .any(|variable| variable.name == "customer_name");
+    let has_name = variables
+        .get("customer_name")
+        .and_then(Value::as_str)
+        .is_some_and(|name| !name.trim().is_empty());
     if needs_name && !has_name && context["tenant"].is_object() {
-        variables.insert("customer_name".to_owned(), context["tenant"]["name"].clone());
+        variables.insert(
+            "customer_name".to_owned(),
+            context["tenant"]["name"].clone(),
+        );
     }
     variables
 }

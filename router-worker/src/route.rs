@@ -74,8 +74,11 @@ impl BatchJob for Route {
         ids.sort_unstable();
         ids.dedup();
         let mut conn = self.pool.acquire().await?;
-        let found: HashMap<Uuid, StoredEvent> =
-            events::load(&mut conn, &ids).await?.into_iter().map(|event| (event.id, event)).collect();
+        let found: HashMap<Uuid, StoredEvent> = events::load(&mut conn, &ids)
+            .await?
+            .into_iter()
+            .map(|event| (event.id, event))
+            .collect();
         let mut asked = HashSet::new();
         let decided: Vec<Decided> = items
             .iter()
@@ -85,13 +88,22 @@ impl BatchJob for Route {
         let mut tx = conn.begin().await?;
         let (rows, new) = self.commit(&mut tx, &decided).await?;
         tx.commit().await?;
-        self.relay.offer(rows);
-        for decided in decided.iter().filter(|decided| new.contains(&decided.routing.id)) {
+        self.relay.hand_over(rows);
+        for decided in decided
+            .iter()
+            .filter(|decided| new.contains(&decided.routing.id))
+        {
             self.log(decided);
         }
         Ok(items
             .iter()
-            .map(|item| if found.contains_key(&item.event_id.0) { Routed::Stored } else { Routed::NoSuchEvent })
+            .map(|item| {
+                if found.contains_key(&item.event_id.0) {
+                    Routed::Stored
+                } else {
+                    Routed::NoSuchEvent
+                }
+            })
             .collect())
     }
 }
@@ -103,7 +115,9 @@ impl Route {
         // What jsonb could not hold is read from the raw bytes.
         let payload: Cow<'_, Value> = match (&event.payload, &event.body) {
             (Some(payload), _) => Cow::Borrowed(payload),
-            (None, body) => Cow::Owned(serde_json::from_slice(body.as_deref().unwrap_or_default()).unwrap_or_default()),
+            (None, body) => Cow::Owned(
+                serde_json::from_slice(body.as_deref().unwrap_or_default()).unwrap_or_default(),
+            ),
         };
         let normalised = source::of(&event.source_system).normalise(&source::StoredEvent {
             source_system: &event.source_system,
@@ -147,10 +161,21 @@ impl Route {
             }
         }
         routing.processing_time_ms = begun.elapsed().as_secs_f64() * 1000.0;
-        Decided { routing, deliveries, receipt, session, received_at: event.received_at }
+        Decided {
+            routing,
+            deliveries,
+            receipt,
+            session,
+            received_at: event.received_at,
+        }
     }
 
-    fn deliveries(&self, event: &StoredEvent, routing: &NewRouting, plan: &Plan) -> Vec<NewDelivery> {
+    fn deliveries(
+        &self,
+        event: &StoredEvent,
+        routing: &NewRouting,
+        plan: &Plan,
+    ) -> Vec<NewDelivery> {
         let of = |(ordinal, planned): (usize, &Planned)| NewDelivery {
             id: DeliveryId::generate().0,
             routing_id: routing.id,
@@ -192,29 +217,63 @@ impl Route {
         let mut order: Vec<&Decided> = decided.iter().collect();
         order.sort_by_key(|decided| decided.routing.event_id);
         let routings: Vec<&NewRouting> = order.iter().map(|decided| &decided.routing).collect();
-        let new: HashSet<Uuid> = routings::insert_new(conn, &routings).await?.into_iter().collect();
+        let new: HashSet<Uuid> = routings::insert_new(conn, &routings)
+            .await?
+            .into_iter()
+            .collect();
         order.retain(|decided| new.contains(&decided.routing.id));
 
-        let planned: Vec<&NewDelivery> = order.iter().flat_map(|decided| &decided.deliveries).collect();
+        let planned: Vec<&NewDelivery> = order
+            .iter()
+            .flat_map(|decided| &decided.deliveries)
+            .collect();
         deliveries::insert(conn, &planned).await?;
-        let evidence: Vec<&NewReceipt> = order.iter().filter_map(|decided| decided.receipt.as_ref()).collect();
+        let evidence: Vec<&NewReceipt> = order
+            .iter()
+            .filter_map(|decided| decided.receipt.as_ref())
+            .collect();
         receipts::insert(conn, &evidence).await?;
         self.change_sessions(conn, &order).await?;
 
         let mut messages: Vec<NewMessage> = Vec::with_capacity(planned.len() + evidence.len());
-        messages.extend(planned.iter().filter(|delivery| delivery.state == DeliveryState::Queued).filter_map(|d| work_message(d)).map(|m| NewMessage::work(&m)));
-        messages.extend(evidence.iter().filter_map(|receipt| receipt_message(receipt)));
+        messages.extend(
+            planned
+                .iter()
+                .filter(|delivery| delivery.state == DeliveryState::Queued)
+                .filter_map(|d| work_message(d))
+                .map(|m| NewMessage::work(&m)),
+        );
+        messages.extend(
+            evidence
+                .iter()
+                .filter_map(|receipt| receipt_message(receipt)),
+        );
         messages.extend(self.letters(conn, &planned).await?);
         Ok((outbox::insert(conn, messages).await?, new))
     }
 
     /// In the order of the accounts, so that two batches cannot deadlock; the last word of a
     /// batch counts.
-    async fn change_sessions(&self, conn: &mut PgConnection, order: &[&Decided]) -> Result<(), StoreError> {
-        let mut changes: Vec<&Decided> = order.iter().copied().filter(|decided| decided.session.is_some()).collect();
-        changes.sort_by(|a, b| a.session.as_ref().map(|s| &s.0).cmp(&b.session.as_ref().map(|s| &s.0)));
+    async fn change_sessions(
+        &self,
+        conn: &mut PgConnection,
+        order: &[&Decided],
+    ) -> Result<(), StoreError> {
+        let mut changes: Vec<&Decided> = order
+            .iter()
+            .copied()
+            .filter(|decided| decided.session.is_some())
+            .collect();
+        changes.sort_by(|a, b| {
+            a.session
+                .as_ref()
+                .map(|s| &s.0)
+                .cmp(&b.session.as_ref().map(|s| &s.0))
+        });
         for decided in changes {
-            let Some((account, state, reason)) = &decided.session else { continue };
+            let Some((account, state, reason)) = &decided.session else {
+                continue;
+            };
             if sessions::set_state(conn, account, state, reason).await? {
                 let level = if *state == "down" { "error" } else { "info" };
                 let log = NewLog {
@@ -230,9 +289,17 @@ impl Route {
                 };
                 logs::insert(conn, &[log]).await?;
                 if *state == "down" {
-                    tracing::error!(trace_id = decided.routing.trace_id, channel = account, "a session went down: its sends are held");
+                    tracing::error!(
+                        trace_id = decided.routing.trace_id,
+                        channel = account,
+                        "a session went down: its sends are held"
+                    );
                 } else {
-                    tracing::info!(trace_id = decided.routing.trace_id, channel = account, "a session is back: its sends are released");
+                    tracing::info!(
+                        trace_id = decided.routing.trace_id,
+                        channel = account,
+                        "a session is back: its sends are released"
+                    );
                 }
             }
         }
@@ -240,7 +307,11 @@ impl Route {
     }
 
     /// What cannot be tried at all is dead from the start, with a letter like any other.
-    async fn letters(&self, conn: &mut PgConnection, planned: &[&NewDelivery]) -> Result<Vec<NewMessage>, StoreError> {
+    async fn letters(
+        &self,
+        conn: &mut PgConnection,
+        planned: &[&NewDelivery],
+    ) -> Result<Vec<NewMessage>, StoreError> {
         let now = self.clock.now();
         let letters: Vec<(Letter, WorkMessage)> = planned
             .iter()
@@ -265,7 +336,13 @@ impl Route {
             .collect();
         let rows: Vec<_> = letters
             .iter()
-            .map(|(letter, message)| letter.row(message.work.queue(), "delivery", Some(message.work.subject())))
+            .map(|(letter, message)| {
+                letter.row(
+                    message.work.queue(),
+                    "delivery",
+                    Some(message.work.subject()),
+                )
+            })
             .collect();
         let new = dead_letters::insert_new(conn, &rows).await?;
         Ok(letters
@@ -278,7 +355,9 @@ impl Route {
     fn log(&self, decided: &Decided) {
         let routing = &decided.routing;
         self.metrics.routed(routing.state, &decided.deliveries);
-        let age = (self.clock.now() - decided.received_at).to_std().unwrap_or_default();
+        let age = (self.clock.now() - decided.received_at)
+            .to_std()
+            .unwrap_or_default();
         self.metrics.route_latency.observe(age.as_secs_f64());
         tracing::info!(
             trace_id = routing.trace_id,
@@ -318,7 +397,9 @@ fn work_message(delivery: &NewDelivery) -> Option<WorkMessage> {
 fn receipt_message(receipt: &NewReceipt) -> Option<NewMessage> {
     Some(NewMessage::work(&WorkMessage {
         version: VERSION,
-        work: Work::ApplyReceipt { receipt_id: ReceiptId(receipt.id) },
+        work: Work::ApplyReceipt {
+            receipt_id: ReceiptId(receipt.id),
+        },
         trace_id: receipt.trace_id.parse().ok()?,
         labels: Labels::default(),
     }))

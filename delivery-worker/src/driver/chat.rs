@@ -35,12 +35,18 @@ fn hub() -> String {
 /// The chat message that a claimed delivery stands for; `None` when it names no thread.
 pub(crate) fn message(delivery: &ClaimedDelivery) -> Option<NewChatMessage> {
     let detail: ChatDetail = serde_json::from_value(delivery.detail.clone()).ok()?;
-    let thread = match (detail.thread_id, detail.order_id, &delivery.channel_id, &delivery.recipient_key) {
+    let thread = match (
+        detail.thread_id,
+        detail.order_id,
+        &delivery.channel_id,
+        &delivery.recipient_key,
+    ) {
         (Some(thread), ..) => ThreadRef::Existing(thread),
         (None, Some(order), ..) => ThreadRef::Order(order),
-        (None, None, Some(channel_id), Some(contact_key)) => {
-            ThreadRef::Contact { channel_id: channel_id.clone(), contact_key: contact_key.clone() }
-        }
+        (None, None, Some(channel_id), Some(contact_key)) => ThreadRef::Contact {
+            channel_id: channel_id.clone(),
+            contact_key: contact_key.clone(),
+        },
         _ => return None,
     };
     Some(NewChatMessage {

@@ -6,7 +6,6 @@ pub(crate) mod whatsapp;
 
 use std::time::Duration;
 
-use shared::domain::channel::Channel;
 use shared::domain::failure::FailureCode;
 
 /// What a driver says of one send.
@@ -34,14 +33,11 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     pub(crate) const fn failed(code: FailureCode) -> Self {
-        Self::Failed { code, retry_after: None, http_status: None, excerpt: None }
-    }
-}
-
-/// The channels that this process delivers on. E-mail has its queue but no driver yet.
-pub(crate) const fn is_driven(channel: Channel) -> bool {
-    match channel {
-        Channel::Whatsapp | Channel::Chat => true,
-        Channel::Email => false,
+        Self::Failed {
+            code,
+            retry_after: None,
+            http_status: None,
+            excerpt: None,
+        }
     }
 }

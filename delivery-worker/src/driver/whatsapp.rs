@@ -21,22 +21,40 @@ pub(crate) async fn send(client: &WppClient, delivery: &ClaimedDelivery) -> Outc
         to: to.clone(),
         text: text.clone(),
         metadata: json!({
-            "hub_delivery_id": delivery.id,
-            "hub_event_id": delivery.event_id,
-            "hub_trace_id": delivery.trace_id,
-            "hub_attempt": delivery.attempt,
+            "delivery_id": delivery.id,
+            "event_id": delivery.event_id,
+            "trace_id": delivery.trace_id,
+            "attempt": delivery.attempt,
         }),
         request_id: delivery.id.simple().to_string(),
     };
     let outcome = client.send_text(&message).await;
-    if let SendOutcome::Refused { code: FailureCode::SessionNotStarted, .. } = &outcome {
+    if let SendOutcome::Refused {
+        code: FailureCode::SessionNotStarted,
+        ..
+    } = &outcome
+    {
         // Facts §1.3 E12: the retry finds the session started. A failure here is the retry's to meet.
         let _ = client.start_session(account).await;
     }
     match outcome {
-        SendOutcome::Accepted { message_id, correlation_id } => Outcome::Sent { message_id, correlation_id },
-        SendOutcome::Refused { code, retry_after, http_status, excerpt } => {
-            Outcome::Failed { code, retry_after, http_status, excerpt: Some(excerpt) }
-        }
+        SendOutcome::Accepted {
+            message_id,
+            correlation_id,
+        } => Outcome::Sent {
+            message_id,
+            correlation_id,
+        },
+        SendOutcome::Refused {
+            code,
+            retry_after,
+            http_status,
+            excerpt,
+        } => Outcome::Failed {
+            code,
+            retry_after,
+            http_status,
+            excerpt: Some(excerpt),
+        },
     }
 }

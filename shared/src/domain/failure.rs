@@ -28,6 +28,23 @@ pub enum FailureClass {
     Internal,
 }
 
+impl FailureClass {
+    /// The text in rows and headers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Throttled => "throttled",
+            Self::SessionDown => "session_down",
+            Self::UnknownOutcome => "unknown_outcome",
+            Self::Recipient => "recipient",
+            Self::Content => "content",
+            Self::Config => "config",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 macro_rules! failure_codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $class:ident;)+) => {
         /// Why something failed.

@@ -3,11 +3,15 @@
 //! Invariant: no async, no I/O, no clock and no chance in here; time and randomness come in as
 //! arguments. Nothing here knows how it is stored, sent or received.
 
+pub mod address;
 pub mod channel;
 pub mod delivery;
 pub mod directory;
+pub mod event;
 pub mod failure;
 pub mod ids;
+pub mod mask;
 pub mod message;
 pub mod rule;
 pub mod template;
+pub mod text;

@@ -1,70 +1,94 @@
-//! Starting and stopping: a soft token that asks for a clean stop, a tracker of what still runs,
-//! and a bound after which the process ends all the same.
+//! Starting and stopping, in three stages: first the work (listeners, consumers, loops, batchers),
+//! then the relay that publishes what the work committed, last the links that both need. A bound
+//! ends the process all the same.
 
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long a clean stop may take before the process ends with an error.
 pub const STOP_BOUND: Duration = Duration::from_secs(25);
 
-/// What every long-running part of a process gets.
+/// Tasks that stop together.
 #[derive(Clone, Debug, Default)]
-pub struct Lifecycle {
-    /// Cancelled when the process is asked to stop.
-    pub stopping: CancellationToken,
-    /// Everything that a clean stop waits for.
+pub struct Stage {
+    /// Cancelled when the stage is asked to stop.
+    pub stop: CancellationToken,
+    /// What is waited for.
     pub tasks: TaskTracker,
 }
 
+impl Stage {
+    async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// What every long-running part of a process gets.
+#[derive(Clone, Debug, Default)]
+pub struct Lifecycle {
+    /// Listeners, consumers, loops, batchers.
+    pub work: Stage,
+    /// The relay.
+    pub relay: Stage,
+    /// Connections to the broker, probes and metrics.
+    pub links: Stage,
+}
+
 impl Lifecycle {
-    /// Runs `part` until it ends; a clean stop waits for it.
+    /// Runs a part of the work until it ends; a clean stop waits for it.
     pub fn spawn<F>(&self, part: F) -> tokio::task::JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.tasks.spawn(part)
+        self.work.tasks.spawn(part)
+    }
+
+    /// Cancelled when the process is asked to stop.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.work.stop.clone()
     }
 
     /// Waits for SIGTERM or SIGINT (or for a part that gave up and cancelled the token), then for
-    /// every part to end.
+    /// every stage to end.
     ///
     /// # Errors
-    /// The parts did not end within [`STOP_BOUND`], or a second signal came: end the process with
+    /// The stages did not end within [`STOP_BOUND`], or a second signal came: end the process with
     /// a failure, leases and the broker return what was open.
     pub async fn run_until_stopped(self) -> Result<(), StopIncomplete> {
         let mut signals = Signals::listen();
         tokio::select! {
             () = signals.next() => {}
-            () = self.stopping.cancelled() => {}
+            () = self.work.stop.cancelled() => {}
         }
         tracing::info!("stopping");
-        self.stop(signals).await
+        tokio::select! {
+            stopped = self.stop() => stopped,
+            () = signals.next() => Err(StopIncomplete),
+        }
     }
 
-    /// Asks everything to stop and waits for it, for tests and embedded use.
+    /// Asks everything to stop, stage by stage, and waits for it.
     ///
     /// # Errors
     /// As [`Self::run_until_stopped`].
-    pub async fn stop_now(self) -> Result<(), StopIncomplete> {
-        self.stop(Signals {
-            terminate: None,
-            interrupt: None,
-        })
-        .await
-    }
-
-    async fn stop(self, mut signals: Signals) -> Result<(), StopIncomplete> {
-        self.stopping.cancel();
-        self.tasks.close();
-        tokio::select! {
-            () = self.tasks.wait() => { tracing::info!("stopped"); Ok(()) }
-            () = tokio::time::sleep(STOP_BOUND) => Err(StopIncomplete),
-            () = signals.next() => Err(StopIncomplete),
-        }
+    pub async fn stop(&self) -> Result<(), StopIncomplete> {
+        let stages = async {
+            self.work.end().await;
+            self.relay.end().await;
+            self.links.end().await;
+        };
+        tokio::time::timeout(STOP_BOUND, stages)
+            .await
+            .map_err(|_| StopIncomplete)?;
+        tracing::info!("stopped");
+        Ok(())
     }
 }
 
@@ -74,8 +98,8 @@ impl Lifecycle {
 pub struct StopIncomplete;
 
 struct Signals {
-    terminate: Option<tokio::signal::unix::Signal>,
-    interrupt: Option<tokio::signal::unix::Signal>,
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
 }
 
 impl Signals {
@@ -87,7 +111,7 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        async fn one(source: &mut Option<tokio::signal::unix::Signal>) {
+        async fn one(source: &mut Option<Signal>) {
             match source {
                 Some(source) => {
                     source.recv().await;

@@ -4,6 +4,7 @@
 //! Knows nothing of what the processes do.
 
 pub mod batcher;
+pub mod cli;
 pub mod clock;
 pub mod lifecycle;
 pub mod ops;

@@ -17,6 +17,7 @@ pub mod receipts;
 pub mod reconcile;
 pub mod routings;
 pub mod sessions;
+pub mod tenants;
 pub mod traces;
 
 use crate::runtime::batcher::{BatchError, Fault};

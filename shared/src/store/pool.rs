@@ -98,6 +98,22 @@ pub async fn prepare(pool: &PgPool, at_start: MigrateAtStart) -> Result<(), Pool
     }
 }
 
+/// As [`prepare`], but waits for a database that is down: a dependency that is away is waited for.
+///
+/// # Errors
+/// Migrations are pending or failed; a person has to act.
+pub async fn await_prepared(pool: &PgPool, at_start: MigrateAtStart) -> Result<(), PoolError> {
+    loop {
+        match prepare(pool, at_start).await {
+            Err(PoolError::Connect(error)) => {
+                tracing::warn!(error = %crate::runtime::telemetry::chain(&error), "the database cannot be reached, waiting for it");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
 /// Applies what is pending and makes the partitions of the coming weeks. Safe to run at the same
 /// time from several processes, and when the database is newer than the binary (a rollback).
 ///

@@ -239,14 +239,13 @@ pub struct ChatStory {
     pub occurred_at: DateTime<Utc>,
 }
 
-/// The event of that id, if it is the source's own (or the reader may see every source).
+/// The event of that id, if it is of the only tenant that the reader may see.
 ///
 /// # Errors
 /// See [`super::StoreError`].
 pub async fn find_event(
     conn: &mut PgConnection,
     id: Uuid,
-    only_source: Option<&str>,
     only_tenant: Option<i64>,
 ) -> StoreResult<Option<EventStory>> {
     let row = sqlx::query_as!(
@@ -257,9 +256,8 @@ pub async fn find_event(
                   processing_time_ms, error_message, retry_count as "retry_count!", max_retries, next_retry_at,
                   metadata as "metadata!", payload
            from communication_events_status
-           where id = $1 and ($2::text is null or source_system = $2) and ($3::bigint is null or tenant_id = $3)"#,
+           where id = $1 and ($2::bigint is null or tenant_id = $2)"#,
         id,
-        only_source,
         only_tenant,
     )
     .fetch_optional(conn)

@@ -30,18 +30,21 @@ pub struct WppArgs {
         env = "WPP_GATEWAY_SECRET",
         hide_env_values = true
     )]
-    pub secret: SecretString,
+    pub secret: Option<SecretString>,
 }
 
 impl WppArgs {
     /// The client's configuration; `send_timeout` is the `EVENT_PROCESSING_TIMEOUT` of the
     /// process, which bounds a send of a text (product 8.5).
-    #[must_use]
-    pub fn config(&self, send_timeout: Duration) -> WppConfig {
-        WppConfig {
+    ///
+    /// # Errors
+    /// No secret is set: the gateway cannot be spoken to.
+    pub fn config(&self, send_timeout: Duration) -> Result<WppConfig, WppConfigError> {
+        let secret = self.secret.clone().ok_or(WppConfigError::SecretMissing)?;
+        Ok(WppConfig {
             send_timeout,
-            ..WppConfig::new(self.base_url.clone(), self.secret.clone())
-        }
+            ..WppConfig::new(self.base_url.clone(), secret)
+        })
     }
 }
 

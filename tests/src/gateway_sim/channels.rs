@@ -12,10 +12,11 @@ use std::{
     },
 };
 
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{lock, messages::replace_file};
+use super::{lock, messages::replace_file, plain_http::PlainHttp};
 
 /// State of a channel's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +59,10 @@ impl Channel {
 /// Where webhooks go.
 pub(super) struct Target {
     pub(super) url: reqwest::Url,
-    /// The registration's secret, else the simulator's own.
-    pub(super) secret: Option<String>,
+    /// Headers that carry the registration's secret, else the simulator's own.
+    pub(super) headers: HeaderMap,
+    /// The short way, for plain HTTP.
+    pub(super) plain: Option<PlainHttp>,
     registration: Registration,
     /// Set when the receiver could not be reached: nobody tries before then.
     pub(super) not_before: Mutex<Instant>,
@@ -286,16 +289,27 @@ impl Inner {
 }
 
 fn target(registration: Registration, default_secret: Option<&str>) -> io::Result<Arc<Target>> {
+    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
     let url = reqwest::Url::parse(&registration.url)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https"))
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the webhook is no URL"))?;
+        .ok_or_else(|| invalid("the webhook is no URL"))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut lines = "content-type: application/json\r\n".to_owned();
+    if let Some(secret) = registration.secret.as_deref().or(default_secret) {
+        let value = HeaderValue::from_str(secret)
+            .map_err(|_| invalid("the webhook's secret cannot stand in a header"))?;
+        // Receivers read one name or the other (facts §1.4).
+        for name in ["x-gateway-secret", "x-webhook-secret"] {
+            headers.insert(name, value.clone());
+            lines.push_str(&format!("{name}: {secret}\r\n"));
+        }
+    }
     Ok(Arc::new(Target {
+        plain: PlainHttp::new(&url, &lines),
         url,
-        secret: registration
-            .secret
-            .clone()
-            .or_else(|| default_secret.map(str::to_owned)),
+        headers,
         registration,
         not_before: Mutex::new(Instant::now()),
     }))

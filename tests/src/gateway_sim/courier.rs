@@ -11,14 +11,13 @@ use std::{
     time::Duration,
 };
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use tokio::{
     sync::Semaphore,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{channels::Target, lock};
+use super::{channels::Target, lock, plain_http::PostError};
 
 /// How webhooks are retried.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +40,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             concurrency: 64,
-            attempts: 15,
+            attempts: 60,
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(5),
             give_up_after: Duration::from_secs(300),
@@ -210,30 +209,32 @@ impl Courier {
     }
 
     async fn post(&self, target: &Target, body: Vec<u8>) -> Try {
-        let mut request = self
-            .client
-            .post(target.url.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(body);
-        if let Some(secret) = &target.secret {
-            // Receivers read one name or the other (facts §1.4).
-            request = request
-                .header("x-gateway-secret", secret)
-                .header("x-webhook-secret", secret);
+        let outcome = match &target.plain {
+            Some(plain) => match timeout(self.policy.timeout, plain.post(&body)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(PostError::NoAnswer),
+            },
+            None => self.post_tls(target, body).await,
+        };
+        match outcome {
+            Ok(200..=299) => Try::Accepted,
+            Ok(_) | Err(PostError::NoAnswer) => Try::Refused,
+            Err(PostError::Unreachable) => Try::Unreachable,
         }
+    }
+
+    async fn post_tls(&self, target: &Target, body: Vec<u8>) -> Result<u16, PostError> {
+        let request = self.client.post(target.url.clone());
+        let request = request.headers(target.headers.clone()).body(body);
         match request.send().await {
             Ok(answer) => {
-                let accepted = answer.status().is_success();
+                let status = answer.status().as_u16();
                 // Read to the end, or the connection cannot be used again.
                 let _ = answer.bytes().await;
-                if accepted {
-                    Try::Accepted
-                } else {
-                    Try::Refused
-                }
+                Ok(status)
             }
-            Err(error) if error.is_connect() => Try::Unreachable,
-            Err(_) => Try::Refused,
+            Err(error) if error.is_connect() => Err(PostError::Unreachable),
+            Err(_) => Err(PostError::NoAnswer),
         }
     }
 

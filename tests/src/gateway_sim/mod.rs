@@ -17,6 +17,7 @@ mod faults;
 mod incidents;
 mod jid;
 mod messages;
+mod plain_http;
 mod script;
 mod send;
 mod wire;

@@ -180,3 +180,17 @@ async fn the_binary_keeps_its_messages_over_kill_9_and_ends_cleanly_on_sigterm()
     let process = Process::start(&dir, &hooks);
     assert_eq!(process.messages().await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_an_answer_that_is_held_back() {
+    let world = World::start().await;
+    world.sim.set_fault(rule(Fault::TimeoutAfterSend));
+    let request = world.http.post(world.url("/api/messages"));
+    let request = request
+        .header("x-gateway-secret", SECRET)
+        .json(&text_body(AURORA, "oi"));
+    let held = tokio::spawn(request.send());
+    world.hooks.wait_for(1).await;
+    world.sim.stop().await;
+    assert!(held.await.unwrap().is_err(), "it ends in a reset");
+}

@@ -221,3 +221,41 @@ async fn a_webhook_is_given_up_after_its_last_try() {
     assert_eq!(world.sim.webhook_stats().failed_tries, 2);
     assert_eq!(world.hooks.events().len(), 0);
 }
+
+#[tokio::test]
+async fn a_kept_connection_that_the_receiver_closed_costs_no_webhook() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 8192]).await;
+            let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            let _ = stream.write_all(ok).await;
+        }
+    });
+    world.sim.register_webhook(&url, None).unwrap();
+    world.send(AURORA, "oi").await;
+    crate::receiver::until(|| world.sim.webhook_stats().delivered == 4).await;
+    assert_eq!(world.sim.webhook_stats().failed_tries, 0);
+}
+
+#[tokio::test]
+async fn under_load_every_message_has_its_whole_story_in_order() {
+    let world = World::start().await;
+    let recipients: Vec<_> = (0..300).map(|n| format!("55119888{n:05}")).collect();
+    let sends = recipients.iter().map(|to| world.send(to, "oi"));
+    let answers = futures_util::future::join_all(sends).await;
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    let events = world.hooks.wait_for(1_200).await;
+    for message in world.sim.messages() {
+        let its: Vec<_> = events
+            .iter()
+            .filter(|event| event["message"]["id"] == message.id)
+            .cloned()
+            .collect();
+        assert_eq!(names(&its), ["echo", "ack 1", "ack 2", "ack 3"]);
+    }
+}

@@ -1,0 +1,247 @@
+//! Wires the process: what is built once, and what runs until the process stops.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use prometheus::Registry;
+use shared::broker::burial::Burial;
+use shared::broker::reconcile::{self, Subjects};
+use shared::broker::relay::Relay;
+use shared::broker::{ConsumerConfig, ConsumerView, Queue, Session, consume, outbox};
+use shared::domain::channel::Channel;
+use shared::domain::message::WorkQueue;
+use shared::runtime::batcher::{Batcher, BatcherConfig, WhenUnavailable};
+use shared::runtime::clock::{Clock, SystemClock};
+use shared::runtime::lifecycle::Lifecycle;
+use shared::runtime::ops;
+use shared::store::pool;
+use shared::wpp::WppClient;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::cli::RunArgs;
+use crate::consume::{ChatHandler, ReceiptHandler, WhatsappHandler};
+use crate::deliver::{Claim, DeliverChat, WhatsappSender, lease};
+use crate::metrics::Metrics;
+use crate::reaper::Reaper;
+use crate::receipt::ApplyReceipts;
+use crate::record::Record;
+use crate::retry::RetryPolicy;
+use crate::{dispatch, session};
+
+/// The most items of one transaction.
+const BATCH: usize = 200;
+/// The most messages of one queue that are taken and not acked.
+const PREFETCH: u16 = 500;
+
+/// A running delivery-worker.
+#[derive(Clone, Copy, Debug)]
+pub struct App {
+    /// Where probes and metrics are.
+    pub ops: SocketAddr,
+}
+
+/// What all parts share.
+struct Parts {
+    args: RunArgs,
+    db: PgPool,
+    session: Session,
+    relay: Relay,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    client: WppClient,
+    receipts: Batcher<ApplyReceipts>,
+    worker: String,
+}
+
+impl App {
+    /// Starts everything; it runs until the lifecycle stops it.
+    ///
+    /// # Errors
+    /// A setting cannot be used, an address is taken, or migrations are pending. A database, a
+    /// broker or a gateway that is down is waited for.
+    pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
+        let db = pool::open(&args.database)?;
+        let client = WppClient::new(&args.wpp.config(args.event_processing_timeout)?)?;
+        let listener = TcpListener::bind(args.ops.ops_listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", args.ops.ops_listen))?;
+        pool::await_prepared(&db, args.database.migrate).await?;
+
+        let registry = Registry::new();
+        let metrics = Arc::new(Metrics::new(&registry)?);
+        let config = args.broker.config("delivery-worker")?;
+        let session = Session::start(&config, &lifecycle.links.tasks, &lifecycle.links.stop)?;
+        let relay = outbox::start_relay(&session, db.clone(), &registry, &lifecycle.relay)?;
+        let apply = ApplyReceipts {
+            pool: db.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let receipts = Batcher::start(apply, batcher("receipts"), &lifecycle.work.tasks);
+        let app = Self {
+            ops: listener.local_addr()?,
+        };
+        let parts = Parts {
+            worker: format!("delivery-worker@{}", app.ops),
+            args,
+            db: db.clone(),
+            session: session.clone(),
+            relay,
+            clock: Arc::new(SystemClock),
+            metrics,
+            client,
+            receipts,
+        };
+        let views = start_consumers(&parts, lifecycle);
+        start_loops(&parts, &views, &registry, lifecycle)?;
+        let readiness =
+            reconcile::readiness(db, session, views.into_iter().map(|view| view.1).collect());
+        lifecycle.links.tasks.spawn(ops::serve(
+            listener,
+            registry,
+            readiness,
+            lifecycle.links.stop.clone(),
+        ));
+        tracing::info!(ops = %app.ops, "delivery-worker is delivering");
+        Ok(app)
+    }
+}
+
+const fn batcher(name: &'static str) -> BatcherConfig {
+    BatcherConfig {
+        name,
+        max_items: BATCH,
+        when_unavailable: WhenUnavailable::Hold,
+    }
+}
+
+fn start_consumers(parts: &Parts, lifecycle: &Lifecycle) -> Vec<(WorkQueue, ConsumerView)> {
+    let burial = Burial::new(
+        parts.db.clone(),
+        parts.relay.clone(),
+        Arc::clone(&parts.clock),
+    );
+    let tasks = &lifecycle.work.tasks;
+    let mut views = Vec::new();
+    let mut config = |queue: WorkQueue| {
+        let config = ConsumerConfig::new(Queue::Work(queue), PREFETCH, &parts.worker);
+        views.push((queue, config.view.clone()));
+        config
+    };
+    let whatsapp = Arc::new(WhatsappHandler {
+        sender: sender(parts, lifecycle),
+        burial: burial.clone(),
+    });
+    let chat = DeliverChat {
+        pool: parts.db.clone(),
+        worker: parts.worker.clone(),
+        relay: parts.relay.clone(),
+        clock: Arc::clone(&parts.clock),
+        metrics: Arc::clone(&parts.metrics),
+    };
+    let chat = Arc::new(ChatHandler {
+        chat: Batcher::start(chat, batcher("chat"), tasks),
+        burial: burial.clone(),
+    });
+    let receipts = Arc::new(ReceiptHandler {
+        receipts: parts.receipts.clone(),
+        burial,
+    });
+    let session = || parts.session.clone();
+    let stop = || lifecycle.stopping();
+    tasks.spawn(consume(
+        session(),
+        config(WorkQueue::Deliver(Channel::Whatsapp)),
+        whatsapp,
+        stop(),
+    ));
+    tasks.spawn(consume(
+        session(),
+        config(WorkQueue::Deliver(Channel::Chat)),
+        chat,
+        stop(),
+    ));
+    tasks.spawn(consume(
+        session(),
+        config(WorkQueue::Receipts),
+        receipts,
+        stop(),
+    ));
+    views
+}
+
+fn sender(parts: &Parts, lifecycle: &Lifecycle) -> WhatsappSender {
+    let tasks = &lifecycle.work.tasks;
+    let lease = lease(parts.args.event_processing_timeout);
+    let claim = Claim {
+        pool: parts.db.clone(),
+        worker: parts.worker.clone(),
+        lease,
+    };
+    let record = Record {
+        pool: parts.db.clone(),
+        relay: parts.relay.clone(),
+        clock: Arc::clone(&parts.clock),
+        metrics: Arc::clone(&parts.metrics),
+    };
+    WhatsappSender {
+        client: parts.client.clone(),
+        claim: Batcher::start(claim, batcher("claim"), tasks),
+        record: Batcher::start(record, batcher("record"), tasks),
+        receipts: parts.receipts.clone(),
+        pool: parts.db.clone(),
+        policy: RetryPolicy {
+            base: parts.args.retry_base,
+            longest: parts.args.retry_longest,
+        },
+        lease,
+        slots: Arc::new(Semaphore::new(usize::from(parts.args.delivery_concurrency))),
+        tasks: tasks.clone(),
+        stopping: lifecycle.stopping(),
+        metrics: Arc::clone(&parts.metrics),
+    }
+}
+
+fn start_loops(
+    parts: &Parts,
+    views: &[(WorkQueue, ConsumerView)],
+    registry: &Registry,
+    lifecycle: &Lifecycle,
+) -> anyhow::Result<()> {
+    let (db, relay) = (|| parts.db.clone(), || parts.relay.clone());
+    let stop = || lifecycle.stopping();
+    lifecycle.spawn(dispatch::run(db(), relay(), stop()));
+    lifecycle.spawn(dispatch::bind_late(db(), parts.receipts.clone(), stop()));
+    let reaper = Reaper {
+        pool: db(),
+        relay: relay(),
+        clock: Arc::clone(&parts.clock),
+        metrics: Arc::clone(&parts.metrics),
+        silence: parts.args.unknown_silence,
+    };
+    lifecycle.spawn(reaper.run(stop()));
+    lifecycle.spawn(session::run(
+        db(),
+        parts.client.clone(),
+        Arc::clone(&parts.metrics),
+        stop(),
+    ));
+    for (queue, view) in views {
+        let subjects = match queue {
+            WorkQueue::Deliver(channel) => Subjects::Deliveries(*channel),
+            WorkQueue::Receipts => Subjects::Receipts,
+            WorkQueue::Route => continue,
+        };
+        let reconciler = reconcile::Reconciler::new(
+            subjects,
+            parts.session.clone(),
+            view.clone(),
+            (db(), relay()),
+            registry,
+        )?;
+        lifecycle.spawn(reconciler.run(stop()));
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! The second listener: what operators ask. Masked unless asked to reveal, which is kept.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::json;
+use shared::domain::ids::{EventId, TraceId};
+use shared::runtime::telemetry::chain;
+use shared::source::DoorSecrets;
+use shared::store::logs::{self, NewLog};
+use shared::store::{StoreError, sessions};
+use sqlx::PgPool;
+
+use crate::api::problem::{Code, Problem};
+use crate::story;
+
+/// What the handlers of the admin listener work with.
+#[derive(Clone)]
+pub(crate) struct AdminState {
+    pub(crate) pool: PgPool,
+    pub(crate) secrets: Arc<DoorSecrets>,
+}
+
+/// The routes of the admin listener.
+pub(crate) fn router(state: AdminState) -> Router {
+    Router::new()
+        .route("/admin/traces/{trace_id}", get(trace))
+        .route("/admin/events/{id}", get(event))
+        .route("/admin/channels", get(channels))
+        .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(
+                Code::MethodNotAllowed,
+                "the address does not take this method",
+            )
+        })
+        .layer(axum::middleware::from_fn_with_state(
+            state.clone(),
+            authenticate,
+        ))
+        .with_state(state)
+}
+
+async fn authenticate(State(state): State<AdminState>, request: Request, next: Next) -> Response {
+    let presented = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(|value| value.as_bytes());
+    let token = presented
+        .and_then(|value| value.strip_prefix(b"Bearer "))
+        .map(<[u8]>::trim_ascii);
+    match state.secrets.verify(token) {
+        Ok(()) => next.run(request).await,
+        Err(_) => Problem::new(
+            Code::Unauthenticated,
+            "send the admin token as `Authorization: Bearer …`",
+        )
+        .into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct View {
+    #[serde(default)]
+    reveal: bool,
+}
+
+async fn trace(
+    State(state): State<AdminState>,
+    Path(trace_id): Path<String>,
+    Query(view): Query<View>,
+) -> Response {
+    let Ok(trace_id) = trace_id.parse::<TraceId>() else {
+        return not_found();
+    };
+    match story::of_trace(&state.pool, &trace_id).await {
+        Ok(Some(story)) if view.reveal => match keep_reveal(&state.pool, &trace_id).await {
+            Ok(()) => Json(story).into_response(),
+            Err(error) => unavailable(&error),
+        },
+        Ok(Some(story)) => Json(story.masked()).into_response(),
+        Ok(None) => not_found(),
+        Err(error) => unavailable(&error),
+    }
+}
+
+async fn event(State(state): State<AdminState>, Path(id): Path<String>) -> Response {
+    let Ok(id) = id.parse::<EventId>() else {
+        return not_found();
+    };
+    match story::of_event(&state.pool, id, None).await {
+        Ok(Some(story)) => Json(story.masked()).into_response(),
+        Ok(None) => not_found(),
+        Err(error) => unavailable(&error),
+    }
+}
+
+async fn channels(State(state): State<AdminState>) -> Response {
+    let all = async { sessions::all(&mut *state.pool.acquire().await?).await };
+    match all.await {
+        Ok(all) => {
+            let channels: Vec<_> = all
+                .into_iter()
+                .map(|session| {
+                    json!({"id": session.channel_id, "provider_account": session.provider_account,
+                           "session": session.state, "held": session.held})
+                })
+                .collect();
+            Json(json!({"channels": channels})).into_response()
+        }
+        Err(error) => unavailable(&error),
+    }
+}
+
+/// Who sees personal data leaves a line on the trace that was looked at.
+async fn keep_reveal(pool: &PgPool, trace_id: &TraceId) -> Result<(), StoreError> {
+    let log = NewLog {
+        level: "info",
+        trace_id: Some(trace_id.to_string()),
+        code: "revealed".to_owned(),
+        message: "personal data of this trace was shown to an operator".to_owned(),
+        ..NewLog::default()
+    };
+    logs::insert(&mut *pool.acquire().await?, &[log]).await
+}
+
+fn not_found() -> Response {
+    Problem::new(Code::NotFound, "there is no such thing").into_response()
+}
+
+fn unavailable(error: &StoreError) -> Response {
+    tracing::warn!(error = %chain(error), "an operator's question could not be answered");
+    Problem::new(Code::Unavailable, "the database is not available").into_response()
+}

@@ -1,0 +1,499 @@
+//! `POST /api/events` (one event, or an array of them) and `GET /api/events/{id}`.
+
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use shared::domain::event::IncomingEvent;
+use shared::domain::ids::{EventId, TenantId, TraceId};
+use shared::runtime::batcher::{BatchJob, Rejected};
+use shared::source::{self, ProblemCode};
+use shared::store::logs::{self, NewLog};
+use shared::store::{StoreError, tenants};
+use sqlx::PgPool;
+
+use super::auth::{self, Caller};
+use super::problem::{Code, FieldError, Problem, ProblemBody};
+use super::{ApiState, LARGEST_EVENT, read_body};
+use crate::accept::{AcceptRequest, Accepted, Arrival};
+use crate::story;
+
+/// The most events of one request.
+const LARGEST_BATCH: usize = 1000;
+
+/// What a caller reads about an accepted event.
+#[derive(Serialize)]
+struct AcceptedBody {
+    event_id: EventId,
+    trace_id: String,
+    correlation_id: Option<String>,
+    status: &'static str,
+    duplicate: bool,
+}
+
+/// One item's result of a batch.
+#[derive(Serialize)]
+struct ItemBody<'a> {
+    index: usize,
+    #[serde(flatten)]
+    outcome: ItemOutcome<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ItemOutcome<'a> {
+    Accepted(AcceptedBody),
+    Refused {
+        status: &'static str,
+        problem: ProblemBody<'a>,
+    },
+}
+
+pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Response {
+    let begun = Instant::now();
+    let now = state.clock.now();
+    let directory = state.directory.get();
+    let headers = request.headers().clone();
+    let Some(caller) = auth::caller(&headers, &directory, &state.bootstrap, now) else {
+        state
+            .metrics
+            .refused
+            .with_label_values(&["events", Code::Unauthenticated.as_str()])
+            .inc();
+        return Problem::new(
+            Code::Unauthenticated,
+            "send the source's credential as `Authorization: Bearer …`",
+        )
+        .into_response();
+    };
+    let door = Door {
+        state: &state,
+        caller: &caller,
+        now,
+        trace_id: trace_of(&headers),
+    };
+    let response = match door.read(request, &headers).await {
+        Ok((Value::Array(items), _)) => door.accept_batch(items).await,
+        Ok((item, body)) => door.accept_one(item, body.to_vec()).await,
+        Err(problem) => {
+            let source = caller.source_label().to_owned();
+            door.refuse(&problem, &source).await;
+            problem.into_response()
+        }
+    };
+    state
+        .metrics
+        .accept_duration
+        .observe(begun.elapsed().as_secs_f64());
+    response
+}
+
+/// The trace of a request: the one its `traceparent` header carries (W3C; a bad one is ignored,
+/// never a reason to refuse), else a new one.
+fn trace_of(headers: &HeaderMap) -> TraceId {
+    let given = headers.get("traceparent").and_then(|value| {
+        let mut parts = value.to_str().ok()?.split('-');
+        let (version, trace) = (parts.next()?, parts.next()?);
+        let lawful = version.len() == 2
+            && version != "ff"
+            && trace == trace.to_ascii_lowercase()
+            && trace.len() == 32;
+        lawful.then(|| trace.parse().ok()).flatten()
+    });
+    given.unwrap_or_else(TraceId::generate)
+}
+
+/// One request of an authenticated caller.
+struct Door<'a> {
+    state: &'a ApiState,
+    caller: &'a Caller,
+    now: DateTime<Utc>,
+    trace_id: TraceId,
+}
+
+impl Door<'_> {
+    async fn read(
+        &self,
+        request: Request,
+        headers: &HeaderMap,
+    ) -> Result<(Value, bytes::Bytes), Problem> {
+        if !is_json(headers) {
+            return Err(Problem::new(
+                Code::UnsupportedMediaType,
+                "send `Content-Type: application/json`",
+            )
+            .with_trace(&self.trace_id));
+        }
+        let body = read_body(request, LARGEST_EVENT)
+            .await
+            .map_err(|problem| problem.with_trace(&self.trace_id))?;
+        match source::parse_json(&body) {
+            Ok(value) => Ok((value, body)),
+            Err(problem) => Err(self.invalid(vec![problem])),
+        }
+    }
+
+    async fn accept_one(&self, item: Value, body: Vec<u8>) -> Response {
+        match self.accept(item, body).await {
+            Ok(accepted) => {
+                let location = format!("/api/events/{}", accepted.event_id);
+                let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
+                if let Ok(location) = HeaderValue::from_str(&location) {
+                    response.headers_mut().insert(header::LOCATION, location);
+                }
+                response
+            }
+            Err(problem) => problem.into_response(),
+        }
+    }
+
+    /// A result per item; one bad item harms no other. The database being away is one answer for
+    /// all: the caller repeats the whole batch, its keys make that safe.
+    async fn accept_batch(&self, items: Vec<Value>) -> Response {
+        if items.is_empty() || items.len() > LARGEST_BATCH {
+            let problem = Problem::new(
+                Code::BatchTooLarge,
+                format!("a batch has 1 to {LARGEST_BATCH} events"),
+            )
+            .with_errors(vec![FieldError::new(
+                "out_of_range",
+                "",
+                format!("{} events", items.len()),
+            )])
+            .with_trace(&self.trace_id);
+            self.refuse(&problem, self.caller.source_label()).await;
+            return problem.into_response();
+        }
+        let accepting = items.into_iter().map(|item| async {
+            let body = serde_json::to_vec(&item).unwrap_or_default();
+            self.accept(item, body).await
+        });
+        let results = futures_util::future::join_all(accepting).await;
+        if let Some(Err(problem)) = results
+            .iter()
+            .find(|result| matches!(result, Err(problem) if problem.code == Code::Unavailable))
+        {
+            return problem.clone().into_response();
+        }
+        let bodies: Vec<ItemBody<'_>> = results
+            .iter()
+            .enumerate()
+            .map(|(index, result)| ItemBody {
+                index,
+                outcome: match result {
+                    Ok(accepted) => ItemOutcome::Accepted(AcceptedBody {
+                        event_id: accepted.event_id,
+                        trace_id: accepted.trace_id.clone(),
+                        correlation_id: accepted.correlation_id.clone(),
+                        ..*accepted
+                    }),
+                    Err(problem) => ItemOutcome::Refused {
+                        status: "refused",
+                        problem: problem.body(),
+                    },
+                },
+            })
+            .collect();
+        (StatusCode::ACCEPTED, Json(bodies)).into_response()
+    }
+
+    async fn accept(&self, item: Value, body: Vec<u8>) -> Result<AcceptedBody, Problem> {
+        let named = item
+            .get("source_system")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        // A refused event is found by the trace that it named itself.
+        let trace_id = item
+            .get("trace_id")
+            .and_then(Value::as_str)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| self.trace_id.clone());
+        let result = self.try_accept(item, body, &trace_id).await;
+        if let Err(problem) = &result {
+            let known = named.filter(|name| self.caller.speaks_for(name));
+            self.refuse(
+                problem,
+                known
+                    .as_deref()
+                    .unwrap_or_else(|| self.caller.source_label()),
+            )
+            .await;
+        }
+        result
+    }
+
+    async fn try_accept(
+        &self,
+        item: Value,
+        body: Vec<u8>,
+        trace_id: &TraceId,
+    ) -> Result<AcceptedBody, Problem> {
+        let mut incoming =
+            source::generic::read_item(item, self.now).map_err(|problems| Problem {
+                trace_id: Some(trace_id.clone()),
+                ..self.invalid(problems)
+            })?;
+        self.check_rights(&incoming, trace_id).await?;
+        incoming.trace_id.get_or_insert_with(|| trace_id.clone());
+        let source = incoming.source_system.clone();
+        let event_type = incoming.event_type.clone();
+        let arrival = Arrival {
+            scope: self.caller.scope(),
+            trace_id: trace_id.clone(),
+            received_at: self.now,
+            body,
+        };
+        let request = AcceptRequest::new(incoming, arrival, &self.state.directory.get());
+        let (own_trace, own_correlation) = (
+            request.trace_id().to_owned(),
+            request.correlation_id().map(str::to_owned),
+        );
+        let accepted = self
+            .state
+            .accept
+            .submit(request)
+            .await
+            .map_err(|rejected| self.rejected(&rejected, trace_id))?;
+        let (event_id, trace, correlation_id, duplicate) = match accepted {
+            Accepted::New { event_id } => (event_id, own_trace, own_correlation, false),
+            Accepted::Duplicate {
+                event_id,
+                trace_id,
+                correlation_id,
+            } => (event_id, trace_id, correlation_id, true),
+            Accepted::KeyReused { event_id } => {
+                return Err(Problem::new(
+                    Code::IdempotencyKeyReused,
+                    format!("the key belongs to event {event_id}, which has another body"),
+                )
+                .with_errors(vec![FieldError::new(
+                    "reused",
+                    "/idempotency_key",
+                    "choose a key of its own for each event",
+                )])
+                .with_trace(trace_id));
+            }
+        };
+        let outcome = if duplicate { "duplicate" } else { "new" };
+        self.state
+            .metrics
+            .accepted
+            .with_label_values(&[source.as_str(), outcome])
+            .inc();
+        tracing::info!(
+            trace_id = trace,
+            source,
+            event.id = %event_id,
+            event.type = event_type,
+            outcome,
+            "event.accepted"
+        );
+        Ok(AcceptedBody {
+            event_id,
+            trace_id: trace,
+            correlation_id,
+            status: "accepted",
+            duplicate,
+        })
+    }
+
+    async fn check_rights(
+        &self,
+        incoming: &IncomingEvent,
+        trace_id: &TraceId,
+    ) -> Result<(), Problem> {
+        if !self.caller.speaks_for(&incoming.source_system) {
+            return Err(Problem::new(
+                Code::SourceForbidden,
+                "the credential belongs to another source",
+            )
+            .with_errors(vec![FieldError::new(
+                "forbidden",
+                "/source_system",
+                "name the credential's own source",
+            )])
+            .with_trace(trace_id));
+        }
+        // Before anything is looked up: whether a foreign tenant exists is not the caller's to know.
+        if !self.caller.may_name(incoming.tenant_id) {
+            return Err(Problem::new(
+                Code::TenantForbidden,
+                "the credential belongs to one tenant",
+            )
+            .with_errors(vec![FieldError::new(
+                "forbidden",
+                "/tenant_id",
+                "name the credential's own tenant",
+            )])
+            .with_trace(trace_id));
+        }
+        match incoming.tenant_id {
+            Some(tenant) if !self.is_known(tenant, trace_id).await? => {
+                Err(Problem::new(Code::UnknownTenant, "the tenant is unknown")
+                    .with_errors(vec![FieldError::new(
+                        "unknown",
+                        "/tenant_id",
+                        "no such tenant",
+                    )])
+                    .with_trace(trace_id))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The cache may be a moment behind a tenant that was just made: a miss asks the table.
+    async fn is_known(&self, tenant: TenantId, trace_id: &TraceId) -> Result<bool, Problem> {
+        if self.state.directory.get().tenants.contains_key(&tenant) {
+            return Ok(true);
+        }
+        let known = async {
+            let mut conn = self.state.pool.acquire().await?;
+            tenants::exists(&mut conn, tenant).await
+        };
+        known.await.map_err(|error: StoreError| {
+            tracing::warn!(trace_id = %trace_id, error = %shared::runtime::telemetry::chain(&error), "a tenant could not be looked up");
+            Problem::new(Code::Unavailable, "the event could not be stored now; send it again").with_trace(trace_id)
+        })
+    }
+
+    fn invalid(&self, problems: Vec<source::Problem>) -> Problem {
+        let syntax = problems.iter().any(|problem| problem.code.is_syntax());
+        let code = if syntax {
+            Code::MalformedJson
+        } else {
+            Code::InvalidEvent
+        };
+        let detail = problems
+            .first()
+            .map_or_else(String::new, |problem| problem.detail.clone());
+        let errors = problems
+            .into_iter()
+            .map(|problem| {
+                FieldError::new(
+                    ProblemCode::as_str(problem.code),
+                    &problem.pointer,
+                    problem.detail,
+                )
+            })
+            .collect();
+        Problem::new(code, detail)
+            .with_errors(errors)
+            .with_trace(&self.trace_id)
+    }
+
+    fn rejected(&self, rejected: &Rejected, trace_id: &TraceId) -> Problem {
+        match rejected {
+            Rejected::Unavailable | Rejected::Stopping => Problem::new(
+                Code::Unavailable,
+                "the event could not be stored now; send it again",
+            ),
+            Rejected::Data => {
+                Problem::new(Code::InvalidEvent, "the database cannot hold the event")
+            }
+            Rejected::Panicked => Problem::new(Code::Internal, "the event could not be stored"),
+        }
+        .with_trace(trace_id)
+    }
+
+    /// A refused request of an authenticated caller leaves a row that its trace shows.
+    async fn refuse(&self, problem: &Problem, source: &str) {
+        let code = problem.code.as_str();
+        self.state
+            .metrics
+            .refused
+            .with_label_values(&["events", code])
+            .inc();
+        let first = problem.errors.first();
+        let log = NewLog {
+            level: "warn",
+            trace_id: problem.trace_id.as_ref().map(TraceId::to_string),
+            source_system: Some(source.to_owned()),
+            tenant_id: self.caller.tenant().map(|tenant| tenant.0),
+            code: code.to_owned(),
+            pointer: first.map(|error| shared::domain::mask::mask_text(&error.pointer)),
+            message: first.map_or_else(|| problem.detail.clone(), |error| error.detail.clone()),
+            ..NewLog::default()
+        };
+        tracing::info!(
+            trace_id = log.trace_id,
+            source,
+            outcome = "refused",
+            failure.code = code,
+            "event.refused"
+        );
+        // Where the database is away, the answer says so and there is nowhere to keep the row.
+        if problem.code != Code::Unavailable {
+            let _ = self.state.refusals.submit(log).await;
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("application/json")
+}
+
+/// The batch job that keeps refusals.
+pub(crate) struct LogRefusals {
+    pub(crate) pool: PgPool,
+}
+
+impl BatchJob for LogRefusals {
+    type Item = NewLog;
+    type Done = ();
+    type Error = StoreError;
+
+    async fn run(&self, items: &[NewLog]) -> Result<Vec<()>, StoreError> {
+        logs::insert(&mut *self.pool.acquire().await?, items).await?;
+        Ok(vec![(); items.len()])
+    }
+}
+
+pub(crate) async fn get(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Response {
+    let Some(caller) = auth::caller(
+        &headers,
+        &state.directory.get(),
+        &state.bootstrap,
+        state.clock.now(),
+    ) else {
+        state
+            .metrics
+            .refused
+            .with_label_values(&["events", Code::Unauthenticated.as_str()])
+            .inc();
+        return Problem::new(
+            Code::Unauthenticated,
+            "send the source's credential as `Authorization: Bearer …`",
+        )
+        .into_response();
+    };
+    let not_found = || Problem::new(Code::NotFound, "there is no such event").into_response();
+    let Ok(id) = id.parse::<EventId>() else {
+        return not_found();
+    };
+    match story::of_event(&state.pool, id, caller.tenant()).await {
+        Ok(Some(story)) if caller.speaks_for(&story.event.source_system) => {
+            Json(story.masked()).into_response()
+        }
+        Ok(_) => not_found(),
+        Err(error) => {
+            tracing::warn!(event.id = %id, error = %shared::runtime::telemetry::chain(&error), "an event could not be read");
+            Problem::new(Code::Unavailable, "the event could not be read now").into_response()
+        }
+    }
+}

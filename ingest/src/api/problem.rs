@@ -1,0 +1,173 @@
+//! Errors as RFC 9457 problems: a closed set of codes, each with a fixed status and title, and
+//! pointers to the fields at fault. The chain of causes goes to the log under the trace id that
+//! the answer carries.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use shared::domain::ids::TraceId;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, $status:ident, $title:literal;)+) => {
+        /// Why a request is refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Code { $($(#[$doc])* $variant,)+ }
+
+        impl Code {
+            /// The stable text.
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The HTTP status.
+            pub(crate) const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)+ }
+            }
+
+            /// A title fit for strangers.
+            pub(crate) const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body is no JSON.
+    MalformedJson = "malformed_json", BAD_REQUEST, "The body is not valid JSON";
+    /// The JSON is no event.
+    InvalidEvent = "invalid_event", UNPROCESSABLE_ENTITY, "The event is not valid";
+    /// The event names a tenant that Posto does not know.
+    UnknownTenant = "unknown_tenant", UNPROCESSABLE_ENTITY, "The tenant is unknown";
+    /// The key was used for another body.
+    IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The idempotency key was used for another event";
+    /// Too many events in one request.
+    BatchTooLarge = "batch_too_large", UNPROCESSABLE_ENTITY, "The batch is too large";
+    /// The content type is none that is read.
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The content type is not supported";
+    /// The body is too large.
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large";
+    /// The body came too slowly.
+    BodyTooSlow = "body_too_slow", REQUEST_TIMEOUT, "The body took too long";
+    /// No credential, or a wrong one.
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, "A valid credential is needed";
+    /// The credential is not the source's.
+    SourceForbidden = "source_forbidden", FORBIDDEN, "The credential may not speak for this source";
+    /// The credential is not the tenant's.
+    TenantForbidden = "tenant_forbidden", FORBIDDEN, "The credential may not speak for this tenant";
+    /// Nothing there, or not the caller's.
+    NotFound = "not_found", NOT_FOUND, "Not found";
+    /// The method does not fit the address.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed";
+    /// The database is not available.
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Temporarily not available";
+    /// A fault of ours.
+    Internal = "internal", INTERNAL_SERVER_ERROR, "Internal error";
+}
+
+/// A field at fault.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FieldError {
+    /// What is wrong.
+    pub(crate) code: String,
+    /// Where, as the fragment form of a JSON pointer (RFC 9457 §3).
+    pub(crate) pointer: String,
+    /// For the caller.
+    pub(crate) detail: String,
+}
+
+impl FieldError {
+    /// A field at fault; `pointer` in the plain form of RFC 6901.
+    pub(crate) fn new(code: impl Into<String>, pointer: &str, detail: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            pointer: format!("#{pointer}"),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// A refusal, on its way to the caller.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) code: Code,
+    pub(crate) detail: String,
+    pub(crate) errors: Vec<FieldError>,
+    pub(crate) trace_id: Option<TraceId>,
+}
+
+/// The members of `application/problem+json`.
+#[derive(Serialize)]
+pub(crate) struct ProblemBody<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a TraceId>,
+}
+
+impl Problem {
+    /// A problem without fields.
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            trace_id: None,
+        }
+    }
+
+    /// With the fields at fault.
+    pub(crate) fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// With the trace under which it was logged.
+    pub(crate) fn with_trace(mut self, trace_id: &TraceId) -> Self {
+        self.trace_id = Some(trace_id.clone());
+        self
+    }
+
+    /// What the caller reads.
+    pub(crate) fn body(&self) -> ProblemBody<'_> {
+        ProblemBody {
+            r#type: format!("urn:posto:problem:{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            code: self.code.as_str(),
+            detail: &self.detail,
+            errors: &self.errors,
+            trace_id: self.trace_id.as_ref(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self.body()).unwrap_or_default();
+        let mut response = (self.code.status(), body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        match self.code {
+            Code::Unauthenticated => {
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"posto\""),
+                );
+            }
+            Code::Unavailable => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,219 @@
+//! Wires the process: what is built once, and what runs until the process stops.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use prometheus::Registry;
+use shared::broker::relay::Relay;
+use shared::broker::{Session, outbox};
+use shared::runtime::batcher::{Batcher, BatcherConfig, WhenUnavailable};
+use shared::runtime::clock::{Clock, SystemClock};
+use shared::runtime::lifecycle::Lifecycle;
+use shared::runtime::ops::{self, Check, Readiness};
+use shared::runtime::telemetry::chain;
+use shared::source::DoorSecrets;
+use shared::store::config::DirectoryCache;
+use shared::store::pool;
+use shared::wpp::WppClient;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+
+use crate::accept::Accept;
+use crate::admin::{self, AdminState};
+use crate::api::auth::Bootstrap;
+use crate::api::events::LogRefusals;
+use crate::api::{self, ApiState};
+use crate::cli::{Listeners, RunArgs};
+use crate::metrics::Metrics;
+use crate::{gateway_webhook, partitions};
+
+/// The most events of one transaction.
+const BATCH: usize = 200;
+/// Requests to the gateway that register the webhook take no longer than this.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Readiness warns below so many weeks of partitions ahead.
+const WEEKS_AHEAD: i64 = 2;
+
+/// A running ingest.
+#[derive(Clone, Copy, Debug)]
+pub struct App {
+    /// Where the public listener really listens.
+    pub public: Option<SocketAddr>,
+    /// Where the operators' listener really listens.
+    pub admin: Option<SocketAddr>,
+    /// Where probes and metrics are.
+    pub ops: SocketAddr,
+}
+
+impl App {
+    /// Starts everything; it runs until the lifecycle stops it.
+    ///
+    /// # Errors
+    /// A setting cannot be used, an address is taken, or migrations are pending. A database or a
+    /// broker that is down is waited for.
+    pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
+        let db = pool::open(&args.database)?;
+        for remark in args.remarks() {
+            tracing::warn!("{remark}");
+        }
+        let ops_listener = bind(args.ops.ops_listen).await?;
+        let public_listener = match args.listeners {
+            Listeners::Public | Listeners::All => Some(bind(args.public_listen).await?),
+            Listeners::Admin => None,
+        };
+        let admin_listener = match args.listeners {
+            Listeners::Admin | Listeners::All => Some(bind(args.admin_listen).await?),
+            Listeners::Public => None,
+        };
+        pool::await_prepared(&db, args.database.migrate).await?;
+
+        let registry = Registry::new();
+        let metrics = Arc::new(Metrics::new(&registry)?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let directory = DirectoryCache::start(db.clone(), lifecycle.stopping()).await?;
+        let session = Session::start(
+            &args.broker.config("ingest")?,
+            &lifecycle.links.tasks,
+            &lifecycle.links.stop,
+        )?;
+        let relay = outbox::start_relay(&session, db.clone(), &registry, &lifecycle.relay)?;
+
+        let app = Self {
+            public: public_listener
+                .as_ref()
+                .map(TcpListener::local_addr)
+                .transpose()?,
+            admin: admin_listener
+                .as_ref()
+                .map(TcpListener::local_addr)
+                .transpose()?,
+            ops: ops_listener.local_addr()?,
+        };
+        let readiness = readiness(db.clone(), session.clone());
+        lifecycle.links.tasks.spawn(ops::serve(
+            ops_listener,
+            registry,
+            readiness,
+            lifecycle.links.stop.clone(),
+        ));
+        lifecycle.spawn(partitions::keep_ahead(db.clone(), lifecycle.stopping()));
+        if let Some(listener) = public_listener {
+            let state = api_state(
+                &args,
+                db.clone(),
+                directory,
+                (relay, clock, metrics),
+                lifecycle,
+            );
+            lifecycle.spawn(serve(listener, api::router(state), lifecycle.clone()));
+            register_webhook(&args, lifecycle)?;
+        }
+        if let Some(listener) = admin_listener {
+            let secrets = Arc::new(DoorSecrets::new(args.admin_token.clone(), None));
+            lifecycle.spawn(serve(
+                listener,
+                admin::router(AdminState { pool: db, secrets }),
+                lifecycle.clone(),
+            ));
+        }
+        tracing::info!(public = ?app.public, admin = ?app.admin, ops = %app.ops, "ingest is serving");
+        Ok(app)
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
+}
+
+fn api_state(
+    args: &RunArgs,
+    db: PgPool,
+    directory: DirectoryCache,
+    (relay, clock, metrics): (Relay, Arc<dyn Clock>, Arc<Metrics>),
+    lifecycle: &Lifecycle,
+) -> ApiState {
+    let batcher = |name| BatcherConfig {
+        name,
+        max_items: BATCH,
+        when_unavailable: WhenUnavailable::Tell,
+    };
+    let accept = Accept {
+        pool: db.clone(),
+        relay,
+    };
+    let refusals = LogRefusals { pool: db.clone() };
+    ApiState {
+        accept: Batcher::start(accept, batcher("accept"), &lifecycle.work.tasks),
+        refusals: Batcher::start(refusals, batcher("refusals"), &lifecycle.work.tasks),
+        pool: db,
+        directory,
+        bootstrap: Arc::new(Bootstrap {
+            secrets: args.bootstrap_secrets(),
+            sources: args.event_ingestion_sources.clone(),
+        }),
+        gateway_secrets: Arc::new(args.gateway_secrets()),
+        status_secrets: Arc::new(args.status_secrets()),
+        clock,
+        metrics,
+    }
+}
+
+fn register_webhook(args: &RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<()> {
+    let (Some(url), Some(secret), Ok(config)) = (
+        &args.whatsapp_webhook_url,
+        &args.gateway_webhook_secret,
+        args.wpp.config(REGISTER_TIMEOUT),
+    ) else {
+        return Ok(());
+    };
+    let client = WppClient::new(&config)?;
+    lifecycle.spawn(gateway_webhook::register(
+        client,
+        url.clone(),
+        secret.clone(),
+        lifecycle.stopping(),
+    ));
+    Ok(())
+}
+
+/// Serves until the process stops; requests that came before are answered.
+async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle) {
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(lifecycle.stopping().cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(error = %chain(&error), "a listener ended");
+        lifecycle.work.stop.cancel();
+    }
+}
+
+/// Ready means: what is posted can be stored. The broker's state is told, but a broker that is
+/// down is no reason to send callers away: the outbox holds what they post.
+fn readiness(db: PgPool, session: Session) -> Readiness {
+    Arc::new(move || {
+        let (db, session) = (db.clone(), session.clone());
+        Box::pin(async move {
+            let weeks = async { pool::weeks_ahead(&mut *db.acquire().await?).await }.await;
+            let (database, partitions) = match weeks {
+                Ok(weeks) if weeks < WEEKS_AHEAD => {
+                    (None, Some(format!("{weeks} weeks of partitions ahead")))
+                }
+                Ok(_) => (None, None),
+                Err(error) => (Some(chain(&error)), None),
+            };
+            vec![
+                Check::from_fault("database", database),
+                Check::from_fault("partitions", partitions),
+                Check {
+                    name: "broker",
+                    ok: true,
+                    detail: session.publishing().borrow().as_str().to_owned(),
+                },
+            ]
+        })
+    })
+}

@@ -1,0 +1,231 @@
+//! The command line: run, migrate, check-config, and the admin commands.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
+use shared::broker::BrokerArgs;
+use shared::runtime::ops::OpsArgs;
+use shared::runtime::telemetry::TelemetryArgs;
+use shared::source::DoorSecrets;
+use shared::store::pool::DatabaseArgs;
+use shared::wpp::WppArgs;
+
+/// Posto's ingest: the one door in.
+#[derive(Debug, Parser)]
+#[command(name = "ingest", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serves until it is asked to stop.
+    Run(Box<RunArgs>),
+    /// Applies pending migrations and makes the coming partitions.
+    Migrate(DatabaseArgs),
+    /// Reads the settings as `run` would, and shows them with secrets hidden.
+    CheckConfig(Box<RunArgs>),
+    /// Reference data and credentials.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+}
+
+/// The admin commands.
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Sets tenants, channels and sources from a JSON file; safe to repeat.
+    Import {
+        /// The file; see `docs/reference-data.md`.
+        file: PathBuf,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Credentials of sources.
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+/// The commands about credentials.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Makes a secret valid for a source; only its hash is kept. Safe to repeat.
+    Put {
+        /// The source that it speaks for.
+        #[arg(long)]
+        source: String,
+        /// The only tenant that it speaks for.
+        #[arg(long)]
+        tenant: Option<i64>,
+        /// Read the secret from standard input, so that no process list shows it.
+        #[arg(long, required = true)]
+        secret_stdin: bool,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+}
+
+/// Which listeners a process serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Listeners {
+    /// Only the public door.
+    Public,
+    /// Only the operators' listener.
+    Admin,
+    /// Both.
+    All,
+}
+
+/// Everything that `run` reads.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The broker.
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+    /// Probes and metrics.
+    #[command(flatten)]
+    pub ops: OpsArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+    /// The gateway.
+    #[command(flatten)]
+    pub wpp: WppArgs,
+    /// Which listeners this process serves.
+    #[arg(long, env = "LISTENERS", value_enum, default_value_t = Listeners::All)]
+    pub listeners: Listeners,
+    /// Address of the public listener.
+    #[arg(long, env = "PUBLIC_LISTEN", default_value = "127.0.0.1:8080")]
+    pub public_listen: SocketAddr,
+    /// Address of the operators' listener.
+    #[arg(long, env = "ADMIN_LISTEN", default_value = "127.0.0.1:8081")]
+    pub admin_listen: SocketAddr,
+    /// Token of the operators' listener; unset keeps it shut.
+    #[arg(long, env = "POSTO_ADMIN_TOKEN", hide_env_values = true)]
+    pub admin_token: Option<SecretString>,
+    /// The generic door's bootstrap key; per-source credentials replace it.
+    #[arg(long, env = "EVENT_INGESTION_SECRET", hide_env_values = true)]
+    pub event_ingestion_secret: Option<SecretString>,
+    /// The bootstrap key before this one, still valid.
+    #[arg(long, env = "EVENT_INGESTION_SECRET_PREVIOUS", hide_env_values = true)]
+    pub event_ingestion_secret_previous: Option<SecretString>,
+    /// The sources that the bootstrap key speaks for, separated by commas.
+    #[arg(long, env = "EVENT_INGESTION_SOURCES", value_delimiter = ',')]
+    pub event_ingestion_sources: Vec<String>,
+    /// Token that Asaas sends; its door opens with a later release.
+    #[arg(long, env = "ASAAS_WEBHOOK_TOKEN", hide_env_values = true)]
+    pub asaas_webhook_token: Option<SecretString>,
+    /// The Asaas token before this one, still valid.
+    #[arg(long, env = "ASAAS_WEBHOOK_TOKEN_PREVIOUS", hide_env_values = true)]
+    pub asaas_webhook_token_previous: Option<SecretString>,
+    /// Where the gateway is told to post; unset registers nothing.
+    #[arg(long, env = "PIXELHUB_WHATSAPP_WEBHOOK_URL")]
+    pub whatsapp_webhook_url: Option<String>,
+    /// What the gateway sends with its posts; unset keeps `/api/whatsapp/webhook` shut.
+    #[arg(long, env = "PIXELHUB_WHATSAPP_WEBHOOK_SECRET", hide_env_values = true)]
+    pub gateway_webhook_secret: Option<SecretString>,
+    /// The gateway's secret before this one, still valid.
+    #[arg(
+        long,
+        env = "PIXELHUB_WHATSAPP_WEBHOOK_SECRET_PREVIOUS",
+        hide_env_values = true
+    )]
+    pub gateway_webhook_secret_previous: Option<SecretString>,
+    /// Secret of `/webhook/whatsapp/delivery-status`; unset takes the gateway's.
+    #[arg(long, env = "WHATSAPP_WEBHOOK_SECRET", hide_env_values = true)]
+    pub status_webhook_secret: Option<SecretString>,
+    /// That door's secret before this one, still valid.
+    #[arg(long, env = "WHATSAPP_WEBHOOK_SECRET_PREVIOUS", hide_env_values = true)]
+    pub status_webhook_secret_previous: Option<SecretString>,
+    /// Accepted and unused: the official API was not chosen.
+    #[arg(long, env = "WHATSAPP_API_KEY", hide_env_values = true)]
+    pub whatsapp_api_key: Option<SecretString>,
+}
+
+impl RunArgs {
+    /// The secrets of the gateway's door.
+    #[must_use]
+    pub fn gateway_secrets(&self) -> DoorSecrets {
+        DoorSecrets::new(
+            self.gateway_webhook_secret.clone(),
+            self.gateway_webhook_secret_previous.clone(),
+        )
+    }
+
+    /// The secrets of the receipts' door: its own, else the gateway's.
+    #[must_use]
+    pub fn status_secrets(&self) -> DoorSecrets {
+        let own = DoorSecrets::new(
+            self.status_webhook_secret.clone(),
+            self.status_webhook_secret_previous.clone(),
+        );
+        if own.is_shut() {
+            self.gateway_secrets()
+        } else {
+            own
+        }
+    }
+
+    /// The secrets of the generic door's bootstrap key.
+    #[must_use]
+    pub fn bootstrap_secrets(&self) -> DoorSecrets {
+        DoorSecrets::new(
+            self.event_ingestion_secret.clone(),
+            self.event_ingestion_secret_previous.clone(),
+        )
+    }
+
+    /// What an operator should know about these settings, for `check-config` and the start.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let mut shut = |is_shut: bool, door: &str, variable: &str| {
+            if is_shut {
+                remarks.push(format!("{door} stays shut: {variable} is not set"));
+            }
+        };
+        shut(
+            self.gateway_secrets().is_shut(),
+            "/api/whatsapp/webhook",
+            "PIXELHUB_WHATSAPP_WEBHOOK_SECRET",
+        );
+        shut(
+            self.status_secrets().is_shut(),
+            "/webhook/whatsapp/delivery-status",
+            "WHATSAPP_WEBHOOK_SECRET",
+        );
+        shut(
+            self.admin_token.is_none(),
+            "the operators' listener",
+            "POSTO_ADMIN_TOKEN",
+        );
+        if !self.bootstrap_secrets().is_shut() && self.event_ingestion_sources.is_empty() {
+            remarks.push(
+                "EVENT_INGESTION_SECRET opens nothing: EVENT_INGESTION_SOURCES names no source"
+                    .to_owned(),
+            );
+        }
+        if self.whatsapp_webhook_url.is_some()
+            && (self.gateway_secrets().is_shut() || self.wpp.secret.is_none())
+        {
+            remarks.push(
+                "the webhook is not registered at the gateway: it needs WPP_GATEWAY_SECRET and PIXELHUB_WHATSAPP_WEBHOOK_SECRET"
+                    .to_owned(),
+            );
+        }
+        if self.whatsapp_api_key.is_some() {
+            remarks
+                .push("WHATSAPP_API_KEY is not used: the official API was not chosen".to_owned());
+        }
+        remarks
+    }
+}

@@ -1,0 +1,184 @@
+//! The commands that are no service: migrate, check-config, import, keys.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{ArgMatches, CommandFactory as _};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use shared::domain::address::Phone;
+use shared::domain::directory::account_slug;
+use shared::runtime::cli;
+use shared::store::import::{self, TenantRow};
+use shared::store::pool::{self, DatabaseArgs};
+use sqlx::Connection as _;
+
+use crate::cli::{Cli, RunArgs};
+
+/// The shortest secret that is taken: 128 random bits in base64.
+const SHORTEST_SECRET: usize = 20;
+
+/// Applies pending migrations.
+///
+/// # Errors
+/// The database cannot be reached, or a migration failed; nothing of that one is kept.
+pub async fn migrate(args: &DatabaseArgs) -> anyhow::Result<()> {
+    let pool = pool::open(args)?;
+    pool::migrate(&pool).await?;
+    pool.close().await;
+    Ok(())
+}
+
+/// The effective settings, with secrets hidden, and what an operator should know about them.
+#[must_use]
+pub fn check_config(args: &RunArgs, matches: &ArgMatches) -> String {
+    let settings = cli::effective_of(Cli::command(), matches);
+    let remarks: String = args
+        .remarks()
+        .iter()
+        .map(|remark| format!("note: {remark}\n"))
+        .collect();
+    cli::table(&settings) + &remarks
+}
+
+/// Reference data, as the file has it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReferenceData {
+    #[serde(default)]
+    sources: Vec<String>,
+    #[serde(default)]
+    channels: Vec<ChannelData>,
+    #[serde(default)]
+    tenants: Vec<TenantData>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChannelData {
+    /// As the gateway spells it.
+    provider_account: String,
+    #[serde(default)]
+    own_phone: Option<String>,
+    #[serde(default)]
+    aliases: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TenantData {
+    id: i64,
+    name: String,
+    #[serde(default)]
+    trade_name: Option<String>,
+    #[serde(default = "company")]
+    person_type: String,
+    #[serde(default)]
+    phone: Option<String>,
+    #[serde(default)]
+    email: Option<String>,
+    /// Accounts that its messages may leave through, the default one first.
+    #[serde(default)]
+    channels: Vec<String>,
+}
+
+fn company() -> String {
+    "pj".to_owned()
+}
+
+/// Sets reference data from a file, all of it or nothing.
+///
+/// # Errors
+/// The file cannot be read, or names something that does not exist; nothing was changed.
+pub async fn import(args: &DatabaseArgs, file: &Path) -> anyhow::Result<String> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let data: ReferenceData = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not reference data", file.display()))?;
+    let pool = pool::open(args)?;
+    let mut conn = pool.acquire().await?;
+    let mut tx = conn.begin().await?;
+    for source in &data.sources {
+        import::source(&mut tx, source).await?;
+    }
+    for channel in &data.channels {
+        let id = account_slug(&channel.provider_account);
+        import::channel(
+            &mut tx,
+            &id,
+            &channel.provider_account,
+            channel.own_phone.as_deref(),
+        )
+        .await?;
+        for alias in &channel.aliases {
+            import::channel_alias(&mut tx, &account_slug(alias), &id).await?;
+        }
+    }
+    for tenant in &data.tenants {
+        import::tenant(&mut tx, &tenant_row(tenant)?).await?;
+        for (place, channel) in tenant.channels.iter().enumerate() {
+            import::tenant_channel(&mut tx, tenant.id, &account_slug(channel), place == 0)
+                .await
+                .with_context(|| {
+                    format!("tenant {} names a channel that is not there", tenant.id)
+                })?;
+        }
+    }
+    tx.commit().await?;
+    drop(conn);
+    pool.close().await;
+    Ok(format!(
+        "{} sources, {} channels, {} tenants",
+        data.sources.len(),
+        data.channels.len(),
+        data.tenants.len()
+    ))
+}
+
+fn tenant_row(tenant: &TenantData) -> anyhow::Result<TenantRow> {
+    let phone = tenant.phone.as_deref().map(Phone::parse_brazil).transpose();
+    let Ok(phone) = phone else {
+        bail!("the phone of tenant {} cannot be one", tenant.id)
+    };
+    Ok(TenantRow {
+        id: tenant.id,
+        name: tenant.name.clone(),
+        trade_name: tenant.trade_name.clone(),
+        person_type: tenant.person_type.clone(),
+        phone: tenant.phone.clone(),
+        phone_match_key: phone.map(|phone| phone.match_key()),
+        email: tenant.email.clone(),
+    })
+}
+
+/// Makes the secret on standard input valid for a source.
+///
+/// # Errors
+/// The secret is too short to be one, or the source is not known.
+pub async fn put_key(args: &DatabaseArgs, source: &str, tenant: Option<i64>) -> anyhow::Result<()> {
+    let mut secret = String::new();
+    std::io::stdin()
+        .read_to_string(&mut secret)
+        .context("cannot read the secret from standard input")?;
+    let secret = secret.trim();
+    ensure!(
+        secret.len() >= SHORTEST_SECRET,
+        "a secret has at least {SHORTEST_SECRET} characters"
+    );
+    let pool = pool::open(args)?;
+    let mut conn = pool.acquire().await?;
+    import::credential(
+        &mut conn,
+        source,
+        tenant,
+        &Sha256::digest(secret.as_bytes()),
+    )
+    .await
+    .with_context(|| {
+        format!("the source {source:?} or the tenant is not known: import it first")
+    })?;
+    drop(conn);
+    pool.close().await;
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! Ingest's own metrics. The doc comment of each field is its help text.
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry, core::Collector};
+
+/// The metrics of this process.
+pub(crate) struct Metrics {
+    /// Events answered as accepted, by source and whether they were new.
+    pub(crate) accepted: IntCounterVec,
+    /// Requests refused, by door and code.
+    pub(crate) refused: IntCounterVec,
+    /// Authentic noise that is counted and not stored, by reason.
+    pub(crate) dropped: IntCounterVec,
+    /// Seconds from the request's body to its answer.
+    pub(crate) accept_duration: Histogram,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// A name is taken on this registry.
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            accepted: IntCounterVec::new(
+                Opts::new(
+                    "hub_events_accepted_total",
+                    "Events answered as accepted, by source and whether they were new.",
+                ),
+                &["source", "outcome"],
+            )?,
+            refused: IntCounterVec::new(
+                Opts::new(
+                    "hub_requests_refused_total",
+                    "Requests refused, by door and code.",
+                ),
+                &["door", "code"],
+            )?,
+            dropped: IntCounterVec::new(
+                Opts::new(
+                    "hub_webhook_dropped_total",
+                    "Authentic noise that is counted and not stored, by reason.",
+                ),
+                &["reason"],
+            )?,
+            accept_duration: Histogram::with_opts(
+                HistogramOpts::new(
+                    "hub_accept_duration_seconds",
+                    "Seconds from the request's body to its answer.",
+                )
+                .buckets(vec![
+                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
+                ]),
+            )?,
+        };
+        let all: [Box<dyn Collector>; 4] = [
+            Box::new(metrics.accepted.clone()),
+            Box::new(metrics.refused.clone()),
+            Box::new(metrics.dropped.clone()),
+            Box::new(metrics.accept_duration.clone()),
+        ];
+        for collector in all {
+            registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+}

@@ -1,0 +1,122 @@
+//! The answer to "what became of it, and why": an event or a trace with everything that followed.
+
+use serde::Serialize;
+use shared::domain::ids::{EventId, TenantId, TraceId};
+use shared::domain::mask;
+use shared::store::StoreError;
+use shared::store::traces::{
+    self, ChatStory, DeliveryStory, EventStory, LogStory, ReceiptStory, RoutingStory, Step,
+};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// An event with what it led to.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct OneEvent {
+    #[serde(flatten)]
+    pub(crate) event: EventStory,
+    pub(crate) routings: Vec<RoutingStory>,
+    pub(crate) deliveries: Vec<DeliveryStory>,
+}
+
+/// A trace with all that belongs to it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Trace {
+    pub(crate) trace_id: TraceId,
+    pub(crate) events: Vec<EventStory>,
+    pub(crate) routings: Vec<RoutingStory>,
+    pub(crate) deliveries: Vec<DeliveryStory>,
+    pub(crate) receipts: Vec<ReceiptStory>,
+    pub(crate) chat_messages: Vec<ChatStory>,
+    pub(crate) logs: Vec<LogStory>,
+    pub(crate) timeline: Vec<Step>,
+}
+
+/// Reads an event's story.
+///
+/// # Errors
+/// The database is unwell.
+pub(crate) async fn of_event(
+    pool: &PgPool,
+    id: EventId,
+    tenant: Option<TenantId>,
+) -> Result<Option<OneEvent>, StoreError> {
+    let mut conn = pool.acquire().await?;
+    let Some(event) = traces::find_event(&mut conn, id.0, tenant.map(|tenant| tenant.0)).await?
+    else {
+        return Ok(None);
+    };
+    let routings = traces::routings_of(&mut conn, &[id.0]).await?;
+    let deliveries = traces::deliveries_of(&mut conn, &[id.0]).await?;
+    Ok(Some(OneEvent {
+        event,
+        routings,
+        deliveries,
+    }))
+}
+
+/// Reads a trace's story; none when nothing carries the trace.
+///
+/// # Errors
+/// The database is unwell.
+pub(crate) async fn of_trace(
+    pool: &PgPool,
+    trace_id: &TraceId,
+) -> Result<Option<Trace>, StoreError> {
+    let mut conn = pool.acquire().await?;
+    let text = trace_id.as_str();
+    let events = traces::events_of_trace(&mut conn, text).await?;
+    let logs = traces::logs_of_trace(&mut conn, text).await?;
+    if events.is_empty() && logs.is_empty() {
+        return Ok(None);
+    }
+    let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
+    Ok(Some(Trace {
+        trace_id: trace_id.clone(),
+        routings: traces::routings_of(&mut conn, &ids).await?,
+        deliveries: traces::deliveries_of(&mut conn, &ids).await?,
+        receipts: traces::receipts_of_trace(&mut conn, text).await?,
+        chat_messages: traces::chat_of_trace(&mut conn, text).await?,
+        timeline: traces::timeline(&mut conn, text).await?,
+        events,
+        logs,
+    }))
+}
+
+impl OneEvent {
+    /// As somebody may see it who has no right to personal data.
+    pub(crate) fn masked(mut self) -> Self {
+        mask_event(&mut self.event);
+        self.deliveries.iter_mut().for_each(mask_delivery);
+        self
+    }
+}
+
+impl Trace {
+    /// As somebody may see it who has no right to personal data.
+    pub(crate) fn masked(mut self) -> Self {
+        self.events.iter_mut().for_each(mask_event);
+        self.deliveries.iter_mut().for_each(mask_delivery);
+        for message in &mut self.chat_messages {
+            message.content = mask::mask_text(&message.content);
+        }
+        self
+    }
+}
+
+fn mask_event(event: &mut EventStory) {
+    event.payload = event.payload.as_ref().map(mask::mask_json);
+    event.metadata = mask::mask_json(&event.metadata);
+    event.idempotency_key = event.idempotency_key.as_deref().map(mask::mask_text);
+}
+
+fn mask_delivery(delivery: &mut DeliveryStory) {
+    delivery.recipient = delivery.recipient.as_deref().map(|recipient| {
+        if delivery.channel == "whatsapp" {
+            mask::mask_phone(recipient)
+        } else {
+            mask::mask_text(recipient)
+        }
+    });
+    delivery.text = delivery.text.as_deref().map(mask::mask_text);
+}

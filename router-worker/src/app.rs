@@ -1,0 +1,118 @@
+//! Wires the process: what is built once, and what runs until the process stops.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use prometheus::Registry;
+use shared::broker::burial::Burial;
+use shared::broker::reconcile::{self, Subjects};
+use shared::broker::relay::Relay;
+use shared::broker::{ConsumerConfig, Queue, Session, consume, outbox};
+use shared::domain::message::WorkQueue;
+use shared::runtime::batcher::{Batcher, BatcherConfig, WhenUnavailable};
+use shared::runtime::clock::{Clock, SystemClock};
+use shared::runtime::lifecycle::Lifecycle;
+use shared::runtime::ops;
+use shared::store::config::DirectoryCache;
+use shared::store::pool;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+
+use crate::cli::RunArgs;
+use crate::consume::RouteHandler;
+use crate::metrics::Metrics;
+use crate::route::Route;
+
+/// The most events of one transaction.
+const BATCH: usize = 200;
+/// The most messages that are taken and not acked.
+const PREFETCH: u16 = 1000;
+
+/// A running router-worker.
+#[derive(Clone, Copy, Debug)]
+pub struct App {
+    /// Where probes and metrics are.
+    pub ops: SocketAddr,
+}
+
+impl App {
+    /// Starts everything; it runs until the lifecycle stops it.
+    ///
+    /// # Errors
+    /// A setting cannot be used, an address is taken, or migrations are pending. A database or a
+    /// broker that is down is waited for.
+    pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
+        let db = pool::open(&args.database)?;
+        let listener = TcpListener::bind(args.ops.ops_listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", args.ops.ops_listen))?;
+        pool::await_prepared(&db, args.database.migrate).await?;
+
+        let registry = Registry::new();
+        let metrics = Arc::new(Metrics::new(&registry)?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let directory = DirectoryCache::start(db.clone(), lifecycle.stopping()).await?;
+        let config = args.broker.config("router-worker")?;
+        let session = Session::start(&config, &lifecycle.links.tasks, &lifecycle.links.stop)?;
+        let relay = outbox::start_relay(&session, db.clone(), &registry, &lifecycle.relay)?;
+        let app = Self {
+            ops: listener.local_addr()?,
+        };
+
+        let route = || Route {
+            pool: db.clone(),
+            relay: relay.clone(),
+            directory: directory.clone(),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            max_retries: args.max_event_retries,
+        };
+        let handler = Arc::new(RouteHandler {
+            route: Batcher::start(route(), batcher("route", BATCH), &lifecycle.work.tasks),
+            alone: Batcher::start(route(), batcher("route_alone", 1), &lifecycle.work.tasks),
+            burial: Burial::new(db.clone(), relay.clone(), Arc::clone(&clock)),
+        });
+        let name = format!("router-worker@{}", app.ops);
+        let consumer = ConsumerConfig::new(Queue::Work(WorkQueue::Route), PREFETCH, &name);
+        let view = consumer.view.clone();
+        lifecycle.spawn(consume(
+            session.clone(),
+            consumer,
+            handler,
+            lifecycle.stopping(),
+        ));
+        start_reconciler((&db, &relay), &session, view.clone(), &registry, lifecycle)?;
+        let readiness = reconcile::readiness(db, session, vec![view]);
+        lifecycle.links.tasks.spawn(ops::serve(
+            listener,
+            registry,
+            readiness,
+            lifecycle.links.stop.clone(),
+        ));
+        tracing::info!(ops = %app.ops, "router-worker is routing");
+        Ok(app)
+    }
+}
+
+const fn batcher(name: &'static str, max_items: usize) -> BatcherConfig {
+    BatcherConfig {
+        name,
+        max_items,
+        when_unavailable: WhenUnavailable::Hold,
+    }
+}
+
+fn start_reconciler(
+    (db, relay): (&PgPool, &Relay),
+    session: &Session,
+    view: shared::broker::ConsumerView,
+    registry: &Registry,
+    lifecycle: &Lifecycle,
+) -> anyhow::Result<()> {
+    let means = (db.clone(), relay.clone());
+    let reconciler =
+        reconcile::Reconciler::new(Subjects::Events, session.clone(), view, means, registry)?;
+    lifecycle.spawn(reconciler.run(lifecycle.stopping()));
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! The command line: run, migrate, check-config.
+
+use clap::{Args, Parser, Subcommand};
+use shared::broker::BrokerArgs;
+use shared::runtime::ops::OpsArgs;
+use shared::runtime::telemetry::TelemetryArgs;
+use shared::store::pool::DatabaseArgs;
+
+/// Posto's router-worker: decides what each event leads to.
+#[derive(Debug, Parser)]
+#[command(name = "router-worker", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Routes until it is asked to stop.
+    Run(Box<RunArgs>),
+    /// Applies pending migrations and makes the coming partitions.
+    Migrate(DatabaseArgs),
+    /// Reads the settings as `run` would, and shows them with secrets hidden.
+    CheckConfig(Box<RunArgs>),
+}
+
+/// Everything that `run` reads.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The broker.
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+    /// Probes and metrics.
+    #[command(flatten)]
+    pub ops: OpsArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+    /// How many retries a delivery has after its first attempt.
+    #[arg(long, env = "MAX_EVENT_RETRIES", default_value_t = 3, value_parser = clap::value_parser!(i32).range(0..=100))]
+    pub max_event_retries: i32,
+}

@@ -1,0 +1,196 @@
+//! The AMQP side of a consumer: one channel, at most one subscription at a time, and what was
+//! taken on it.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer};
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::consumer::ConsumerConfig;
+use super::declare::is_not_found;
+use super::ledger::Ledger;
+use super::link::Live;
+use super::parcel::Parcel;
+use super::session::Session;
+use super::topology::Queue;
+
+/// An answer that takes longer comes from a broker that is not there any more.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a channel serves no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// We were asked to stop.
+    Stopped,
+    /// Channel or connection broke.
+    Lost,
+    /// The queue is not there, or the broker cancelled the consumer.
+    Missing,
+}
+
+/// What the subscription yielded; `None` is its end.
+pub(super) struct Taken(Option<lapin::Result<Delivery>>);
+
+pub(super) struct ConsumeChannel {
+    queue: Queue,
+    queue_name: String,
+    tag: String,
+    channel: Channel,
+    subscription: Option<Consumer>,
+    /// Counts the subscriptions: a quorum queue remembers a cancelled one while it has messages out.
+    subscriptions: u32,
+    ledger: Ledger,
+    /// No subscription any more.
+    stopping: bool,
+}
+
+impl ConsumeChannel {
+    /// Opens a channel and subscribes.
+    pub(super) async fn open(
+        live: &Live,
+        session: &Session,
+        config: &ConsumerConfig,
+    ) -> Result<Self, Ended> {
+        let channel = live.open_channel().await.map_err(|e| ended(&e))?;
+        channel
+            .basic_qos(config.prefetch, BasicQosOptions::default())
+            .await
+            .map_err(|e| ended(&e))?;
+        let mut this = Self {
+            queue: config.queue,
+            queue_name: session.topology().queue(config.queue),
+            tag: config.name.clone(),
+            channel,
+            subscription: None,
+            subscriptions: 0,
+            ledger: Ledger::default(),
+            stopping: false,
+        };
+        this.resume().await?;
+        Ok(this)
+    }
+
+    /// Subscribes, unless there is a subscription or it stops.
+    pub(super) async fn resume(&mut self) -> Result<(), Ended> {
+        if self.subscription.is_some() || self.stopping {
+            return Ok(());
+        }
+        self.subscriptions += 1;
+        let tag = format!("{}-{}", self.tag, self.subscriptions);
+        let consumer = self
+            .channel
+            .basic_consume(
+                self.queue_name.as_str().into(),
+                tag.into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .map_err(|e| ended(&e))?;
+        self.subscription = Some(consumer);
+        Ok(())
+    }
+
+    /// Waits for the next delivery; for ever without a subscription. Cancel safe.
+    pub(super) async fn next(&mut self) -> Taken {
+        match &mut self.subscription {
+            Some(subscription) => Taken(subscription.next().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Books a delivery.
+    pub(super) fn take(&mut self, taken: Taken) -> Result<Parcel, Ended> {
+        match taken.0 {
+            Some(Ok(delivery)) => Ok(self.book(delivery)),
+            Some(Err(error)) => Err(ended(&error)),
+            // The broker ends a subscription of a healthy channel when its queue goes away.
+            None if self.channel.status().connected() => Err(Ended::Missing),
+            None => Err(Ended::Lost),
+        }
+    }
+
+    /// Unsubscribes; channel and unacknowledged messages stay. Answers what had been on its way.
+    pub(super) async fn cancel(&mut self) -> Result<Vec<Parcel>, Ended> {
+        let Some(mut subscription) = self.subscription.take() else {
+            return Ok(Vec::new());
+        };
+        let drain = async {
+            self.channel
+                .basic_cancel(subscription.tag(), BasicCancelOptions::default())
+                .await?;
+            let mut rest = Vec::new();
+            while let Some(delivery) = subscription.next().await {
+                rest.push(delivery?);
+            }
+            Ok::<_, lapin::Error>(rest)
+        };
+        match timeout(ANSWER_TIMEOUT, drain).await {
+            Ok(Ok(rest)) => Ok(rest.into_iter().map(|d| self.book(d)).collect()),
+            Ok(Err(error)) => Err(ended(&error)),
+            Err(_) => Err(Ended::Lost),
+        }
+    }
+
+    /// Unsubscribes for good.
+    pub(super) async fn stop(&mut self) -> Result<Vec<Parcel>, Ended> {
+        self.stopping = true;
+        self.cancel().await
+    }
+
+    /// A delivery needs no more work.
+    pub(super) fn settle(&mut self, tag: u64) {
+        self.ledger.settle(tag);
+    }
+
+    /// Acknowledges the contiguous settled prefix, if it grew.
+    pub(super) async fn acknowledge(&mut self) -> Result<(), Ended> {
+        let Some(tag) = self.ledger.acknowledge() else {
+            return Ok(());
+        };
+        let options = BasicAckOptions { multiple: true };
+        self.channel
+            .basic_ack(tag, options)
+            .await
+            .map_err(|e| ended(&e))
+    }
+
+    pub(super) fn oldest_unsettled_ms(&self) -> Option<i64> {
+        self.ledger.oldest_unsettled_ms()
+    }
+
+    /// Without a subscription nothing tells that the channel broke.
+    pub(super) fn check(&self) -> Result<(), Ended> {
+        if self.channel.status().connected() {
+            Ok(())
+        } else {
+            Err(Ended::Lost)
+        }
+    }
+
+    /// Closes; what is not acknowledged goes back to the queue.
+    pub(super) async fn close(&mut self) {
+        let _acknowledged_or_gone = self.acknowledge().await;
+        let closing = self.channel.close(200, "stopped".into());
+        let _closed_or_gone = timeout(ANSWER_TIMEOUT, closing).await;
+    }
+
+    fn book(&mut self, delivery: Delivery) -> Parcel {
+        let parcel = Parcel::new(self.queue, delivery);
+        self.ledger.take(parcel.tag, parcel.published_ms());
+        parcel
+    }
+}
+
+fn ended(error: &lapin::Error) -> Ended {
+    if is_not_found(error) {
+        return Ended::Missing;
+    }
+    warn!(error = %error, "a consuming channel broke");
+    Ended::Lost
+}

@@ -1,0 +1,357 @@
+//! The loop behind a consumer: take, run, acknowledge; hold; stop; begin again after an outage.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::consume_channel::{ConsumeChannel, Ended, Taken};
+use super::consumer::{ConsumerConfig, ConsumerState, Handler};
+use super::link::Live;
+use super::parcel::{Parcel, Settled};
+use super::session::{Pace, Role, Session};
+
+const FIRST_HOLD: Duration = Duration::from_secs(1);
+const LONGEST_HOLD: Duration = Duration::from_secs(30);
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
+
+/// A consumer through all its channels.
+pub(super) struct Runner<H> {
+    session: Session,
+    config: ConsumerConfig,
+    handler: Arc<H>,
+    /// Handlers at work, also those whose channel is gone: their messages come again, and they
+    /// count against the bound until they end.
+    tasks: JoinSet<Finished>,
+    alone_at_work: bool,
+    mode: Mode,
+    hold_pace: Pace,
+    retry_pace: Pace,
+    /// Counts the channels; a result for an older one can no longer be acknowledged.
+    round: u64,
+    /// Set when asked to stop: until then handlers may finish.
+    stop_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Flowing,
+    /// Nothing is taken or started until then.
+    Holding {
+        until: Instant,
+    },
+    /// One held parcel is tried; its verdict decides.
+    Probing {
+        started: bool,
+    },
+}
+
+struct Finished {
+    round: u64,
+    tag: u64,
+    alone: bool,
+    probe: bool,
+    settled: Settled,
+}
+
+#[expect(clippy::large_enum_variant, reason = "lives for one turn of the loop")]
+enum Wake {
+    Taken(Taken),
+    Finished(Result<Finished, JoinError>),
+    HoldOver,
+    LinkChanged,
+    Stop,
+    StopTimeout,
+}
+
+type LiveWatch = watch::Receiver<Option<Arc<Live>>>;
+
+impl<H: Handler> Runner<H> {
+    pub(super) fn new(session: Session, config: ConsumerConfig, handler: Arc<H>) -> Self {
+        Self {
+            session,
+            config,
+            handler,
+            tasks: JoinSet::new(),
+            alone_at_work: false,
+            mode: Mode::Flowing,
+            hold_pace: Pace::new(FIRST_HOLD, LONGEST_HOLD),
+            retry_pace: Pace::new(FIRST_RETRY, LONGEST_RETRY),
+            round: 0,
+            stop_at: None,
+        }
+    }
+
+    /// Consumes until `stop`.
+    pub(super) async fn run(mut self, stop: &CancellationToken) {
+        let mut links = self.session.link(Role::Consume).watch_live();
+        while let Some(live) = self.wait_for_link(&mut links, stop).await {
+            let ended = self.serve(&live, &mut links, stop).await;
+            self.config.view.set_state(ConsumerState::Down);
+            self.config.view.set_oldest_unsettled(None);
+            let queue = self.config.queue.label();
+            match ended {
+                Ended::Stopped => break,
+                Ended::Lost => warn!(queue, "the consumer lost its channel"),
+                Ended::Missing => {
+                    warn!(queue, "the queue is missing; declaring the topology again");
+                    if self.session.link(Role::Consume).declare_again(&live).await {
+                        self.session.report_gap();
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(self.retry_pace.next()) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        self.finish_tasks().await;
+    }
+
+    async fn wait_for_link(
+        &mut self,
+        links: &mut LiveWatch,
+        stop: &CancellationToken,
+    ) -> Option<Arc<Live>> {
+        // What was held came from a channel that is gone; it comes again, but not at once.
+        if let Mode::Holding { until } = self.mode {
+            tokio::select! {
+                () = sleep_until(until) => {}
+                () = stop.cancelled() => return None,
+            }
+        }
+        self.mode = Mode::Flowing;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            live = links.wait_for(Option::is_some) => live.ok()?.clone(),
+        }
+    }
+
+    /// Serves one channel until it ends.
+    async fn serve(
+        &mut self,
+        live: &Live,
+        links: &mut LiveWatch,
+        stop: &CancellationToken,
+    ) -> Ended {
+        self.round += 1;
+        let mut channel = match ConsumeChannel::open(live, &self.session, &self.config).await {
+            Ok(channel) => channel,
+            Err(ended) => return ended,
+        };
+        let mut ready = VecDeque::new();
+        loop {
+            while let Some(finished) = self.tasks.try_join_next() {
+                if let Err(ended) = self.on_finished(&mut channel, &mut ready, finished).await {
+                    return ended;
+                }
+            }
+            self.start(&mut ready);
+            if let Err(ended) = channel.acknowledge().await {
+                return ended;
+            }
+            self.show(&channel);
+            let idle = self.tasks.is_empty() && (ready.is_empty() || self.mode != Mode::Flowing);
+            if self.stop_at.is_some() && idle {
+                channel.close().await;
+                return Ended::Stopped;
+            }
+            let step = match self.wait(&mut channel, links, stop).await {
+                Wake::Taken(taken) => self.on_taken(&mut channel, &mut ready, taken),
+                Wake::Finished(finished) => {
+                    self.on_finished(&mut channel, &mut ready, finished).await
+                }
+                Wake::HoldOver => {
+                    self.mode = Mode::Probing { started: false };
+                    channel.check()
+                }
+                Wake::LinkChanged => match &*links.borrow() {
+                    Some(open) if open.epoch == live.epoch => Ok(()),
+                    _ => Err(Ended::Lost),
+                },
+                Wake::Stop => {
+                    self.stop_at = Some(Instant::now() + self.config.stop_timeout);
+                    channel.stop().await.map(|rest| ready.extend(rest))
+                }
+                Wake::StopTimeout => {
+                    warn!(
+                        queue = self.config.queue.label(),
+                        running = self.tasks.len(),
+                        "stopped before every handler ended; their messages come again"
+                    );
+                    channel.close().await;
+                    Err(Ended::Stopped)
+                }
+            };
+            if let Err(ended) = step {
+                return ended;
+            }
+        }
+    }
+
+    async fn wait(
+        &mut self,
+        channel: &mut ConsumeChannel,
+        links: &mut LiveWatch,
+        stop: &CancellationToken,
+    ) -> Wake {
+        let hold_until = match self.mode {
+            Mode::Holding { until } if self.stop_at.is_none() => Some(until),
+            _ => None,
+        };
+        tokio::select! {
+            taken = channel.next() => Wake::Taken(taken),
+            Some(finished) = self.tasks.join_next() => Wake::Finished(finished),
+            () = at(hold_until) => Wake::HoldOver,
+            Ok(()) = links.changed() => Wake::LinkChanged,
+            () = stop.cancelled(), if self.stop_at.is_none() => Wake::Stop,
+            () = at(self.stop_at) => Wake::StopTimeout,
+        }
+    }
+
+    fn on_taken(
+        &mut self,
+        channel: &mut ConsumeChannel,
+        ready: &mut VecDeque<Parcel>,
+        taken: Taken,
+    ) -> Result<(), Ended> {
+        let parcel = channel.take(taken)?;
+        self.retry_pace.reset();
+        if let Some(ms) = parcel.published_ms() {
+            self.config.view.taken(ms);
+        }
+        ready.push_back(parcel);
+        Ok(())
+    }
+
+    async fn on_finished(
+        &mut self,
+        channel: &mut ConsumeChannel,
+        ready: &mut VecDeque<Parcel>,
+        finished: Result<Finished, JoinError>,
+    ) -> Result<(), Ended> {
+        let finished = match finished {
+            Ok(finished) => finished,
+            Err(problem) => {
+                // Panics of handlers are caught before; the message comes again with the channel.
+                let queue = self.config.queue.label();
+                error!(queue, error = %problem, "a handler's task ended without a result");
+                self.alone_at_work = false;
+                return Err(Ended::Lost);
+            }
+        };
+        self.alone_at_work &= !finished.alone;
+        let current = finished.round == self.round;
+        match finished.settled {
+            Settled::Yes => {
+                if current {
+                    channel.settle(finished.tag);
+                }
+                if finished.probe {
+                    self.flow_again(channel).await?;
+                }
+            }
+            Settled::Hold(parcel) => {
+                if current {
+                    ready.push_front(parcel);
+                }
+                if finished.probe || self.mode == Mode::Flowing {
+                    self.hold();
+                    ready.extend(channel.cancel().await?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self) {
+        let wait = self.hold_pace.next();
+        self.mode = Mode::Holding {
+            until: Instant::now() + wait,
+        };
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        warn!(
+            queue = self.config.queue.label(),
+            wait_ms, "holding: a dependency is unwell"
+        );
+    }
+
+    async fn flow_again(&mut self, channel: &mut ConsumeChannel) -> Result<(), Ended> {
+        self.mode = Mode::Flowing;
+        self.hold_pace.reset();
+        info!(queue = self.config.queue.label(), "holding is over");
+        channel.resume().await
+    }
+
+    /// Starts what may start now.
+    fn start(&mut self, ready: &mut VecDeque<Parcel>) {
+        while let Some(parcel) = ready.pop_front_if(|parcel| self.may_start(parcel)) {
+            let probe = self.mode == Mode::Probing { started: false };
+            if probe {
+                self.mode = Mode::Probing { started: true };
+            }
+            let alone = parcel.is_alone();
+            self.alone_at_work |= alone;
+            let (round, tag) = (self.round, parcel.tag);
+            let handler = Arc::clone(&self.handler);
+            self.tasks.spawn(async move {
+                let settled = parcel.run(&*handler).await;
+                Finished {
+                    round,
+                    tag,
+                    alone,
+                    probe,
+                    settled,
+                }
+            });
+        }
+    }
+
+    fn may_start(&self, parcel: &Parcel) -> bool {
+        if self.alone_at_work {
+            return false;
+        }
+        if parcel.is_alone() && !self.tasks.is_empty() {
+            return false;
+        }
+        match self.mode {
+            Mode::Flowing => self.tasks.len() < usize::from(self.config.prefetch),
+            Mode::Holding { .. } => false,
+            Mode::Probing { started } => !started,
+        }
+    }
+
+    fn show(&self, channel: &ConsumeChannel) {
+        let state = match self.mode {
+            Mode::Flowing => ConsumerState::Flowing,
+            Mode::Holding { .. } | Mode::Probing { .. } => ConsumerState::Holding,
+        };
+        self.config.view.set_state(state);
+        self.config
+            .view
+            .set_oldest_unsettled(channel.oldest_unsettled_ms());
+    }
+
+    /// After the last channel: what still runs may end by itself, within the bound.
+    async fn finish_tasks(&mut self) {
+        let until = self
+            .stop_at
+            .unwrap_or_else(|| Instant::now() + self.config.stop_timeout);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let _ended_or_aborted = timeout_at(until, all).await;
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,306 @@
+//! The database can rebuild the broker (design §1.8): work that should have a message there and
+//! has none gets a new one. Also the readiness of a worker, which asks the same witnesses.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use prometheus::{IntCounter, IntGauge, Opts, Registry};
+use sqlx::{Connection, PgPool};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::consumer::{ConsumerState, ConsumerView};
+use super::health::{self, queue_is_empty};
+use super::relay::Relay;
+use super::session::Session;
+use super::topology::Queue;
+use crate::domain::channel::Channel;
+use crate::domain::ids::{DeliveryId, EventId, ReceiptId, TenantId, TraceId};
+use crate::domain::message::{Labels, VERSION, Work, WorkMessage, WorkQueue};
+use crate::runtime::clock::{Clock, SystemClock};
+use crate::runtime::ops::{Check, Readiness};
+use crate::runtime::telemetry::chain;
+use crate::store::deliveries::DueDelivery;
+use crate::store::outbox::{self, NewMessage};
+use crate::store::{StoreResult, reconcile};
+
+/// How often is looked, besides at once after a gap.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How much older than the newest message taken work must be to count as lost.
+const MARGIN: Duration = Duration::from_secs(60);
+/// The most subjects of one look.
+const PAGE: i64 = 1000;
+
+/// What a worker looks after.
+#[derive(Clone, Copy, Debug)]
+pub enum Subjects {
+    /// Events without a routing.
+    Events,
+    /// Deliveries of a channel without an attempt.
+    Deliveries(Channel),
+    /// Receipts that were not applied.
+    Receipts,
+}
+
+impl Subjects {
+    const fn queue(self) -> WorkQueue {
+        match self {
+            Self::Events => WorkQueue::Route,
+            Self::Deliveries(channel) => WorkQueue::Deliver(channel),
+            Self::Receipts => WorkQueue::Receipts,
+        }
+    }
+}
+
+/// Looks after one kind of subject.
+pub struct Reconciler {
+    subjects: Subjects,
+    session: Session,
+    view: ConsumerView,
+    pool: PgPool,
+    relay: Relay,
+    orphans: IntGauge,
+    recovered: IntCounter,
+    /// Events have no row that remembers a second dispatch, so this process does.
+    again: HashMap<Uuid, Instant>,
+}
+
+impl Reconciler {
+    /// A reconciler for the subjects of a consumer.
+    ///
+    /// # Errors
+    /// A metric's name is taken on the registry.
+    pub fn new(
+        subjects: Subjects,
+        session: Session,
+        view: ConsumerView,
+        (pool, relay): (PgPool, Relay),
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let queue = subjects.queue().name();
+        let orphans = IntGauge::with_opts(
+            Opts::new(
+                "hub_orphans",
+                "Work found without a message at the last look; 0 at rest.",
+            )
+            .const_label("queue", queue),
+        )?;
+        let recovered = IntCounter::with_opts(
+            Opts::new(
+                "hub_orphans_recovered_total",
+                "Work that got a new message because its own was lost.",
+            )
+            .const_label("queue", queue),
+        )?;
+        registry.register(Box::new(orphans.clone()))?;
+        registry.register(Box::new(recovered.clone()))?;
+        Ok(Self {
+            subjects,
+            session,
+            view,
+            pool,
+            relay,
+            orphans,
+            recovered,
+            again: HashMap::new(),
+        })
+    }
+
+    /// Looks until `stopping`.
+    pub async fn run(mut self, stopping: CancellationToken) {
+        let mut gaps = self.session.gaps();
+        loop {
+            let gap = tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+                changed = gaps.changed() => changed.is_ok(),
+                () = stopping.cancelled() => return,
+            };
+            if let Err(error) = self.look(gap).await {
+                tracing::warn!(queue = self.subjects.queue().name(), error = %chain(&error), "lost work cannot be looked for, trying again");
+            }
+        }
+    }
+
+    /// After a gap nothing proves that the broker has kept anything, so an empty queue is asked
+    /// with a short margin only.
+    async fn look(&mut self, gap: bool) -> StoreResult<()> {
+        let Some(mut before) = self.watermark().await else {
+            return Ok(());
+        };
+        if !gap {
+            before -= MARGIN;
+        }
+        loop {
+            let found = match self.subjects {
+                Subjects::Events => self.events(before).await?,
+                Subjects::Deliveries(channel) => self.deliveries(channel, before).await?,
+                Subjects::Receipts => self.receipts(before).await?,
+            };
+            self.orphans.set(i64::try_from(found).unwrap_or(i64::MAX));
+            if found > 0 {
+                self.recovered.inc_by(found as u64);
+                tracing::warn!(
+                    queue = self.subjects.queue().name(),
+                    found,
+                    "work without a message got a new one"
+                );
+            }
+            if found < usize::try_from(PAGE).unwrap_or(usize::MAX) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Up to when everything published has been seen: now for an empty queue, else the newest
+    /// message taken. Unknown while the broker cannot be asked.
+    async fn watermark(&self) -> Option<DateTime<Utc>> {
+        let now = SystemClock.now();
+        let empty = queue_is_empty(&self.session, Queue::Work(self.subjects.queue()))
+            .await
+            .ok()?;
+        let settled = if empty {
+            Some(now)
+        } else {
+            self.view
+                .newest_taken_ms()
+                .and_then(DateTime::from_timestamp_millis)
+        };
+        let held = self
+            .view
+            .oldest_unsettled_ms()
+            .and_then(DateTime::from_timestamp_millis);
+        // What this consumer holds unsettled is not lost.
+        settled.map(|settled| held.map_or(settled, |held| settled.min(held)))
+    }
+
+    async fn events(&mut self, before: DateTime<Utc>) -> StoreResult<usize> {
+        let mut conn = self.pool.acquire().await?;
+        let lost = reconcile::lost_events(&mut conn, before, PAGE).await?;
+        self.again.retain(|_, at| at.elapsed() < MARGIN * 2);
+        let fresh: Vec<_> = lost
+            .iter()
+            .filter(|event| !self.again.contains_key(&event.id))
+            .collect();
+        let messages = fresh
+            .iter()
+            .filter_map(|event| {
+                let message = WorkMessage {
+                    version: VERSION,
+                    work: Work::Route {
+                        event_id: EventId(event.id),
+                        run: 0,
+                        generation: 0,
+                    },
+                    trace_id: event.trace_id.parse().ok()?,
+                    labels: Labels {
+                        event_type: event.event_type.clone(),
+                        source: event.source_system.clone(),
+                        tenant_id: event.tenant_id.map(TenantId),
+                        template: None,
+                    },
+                };
+                Some(NewMessage::work(&message))
+            })
+            .collect();
+        let rows = outbox::insert(&mut conn, messages).await?;
+        let found = rows.len();
+        self.relay.hand_over(rows);
+        self.again
+            .extend(fresh.iter().map(|event| (event.id, Instant::now())));
+        Ok(found)
+    }
+
+    async fn deliveries(&self, channel: Channel, before: DateTime<Utc>) -> StoreResult<usize> {
+        let mut conn = self.pool.acquire().await?;
+        let mut tx = conn.begin().await?;
+        let lost = reconcile::take_lost_deliveries(&mut tx, channel.as_str(), before, PAGE).await?;
+        let messages = lost
+            .iter()
+            .filter_map(|delivery| delivery_message(delivery, channel))
+            .collect();
+        let rows = outbox::insert(&mut tx, messages).await?;
+        tx.commit().await?;
+        self.relay.hand_over(rows);
+        Ok(lost.len())
+    }
+
+    async fn receipts(&self, before: DateTime<Utc>) -> StoreResult<usize> {
+        let mut conn = self.pool.acquire().await?;
+        let mut tx = conn.begin().await?;
+        let lost = reconcile::take_lost_receipts(&mut tx, before, PAGE).await?;
+        let messages = lost
+            .iter()
+            .map(|receipt| {
+                NewMessage::work(&WorkMessage {
+                    version: VERSION,
+                    work: Work::ApplyReceipt {
+                        receipt_id: ReceiptId(receipt.id),
+                    },
+                    trace_id: receipt
+                        .trace_id
+                        .parse()
+                        .unwrap_or_else(|_| TraceId::generate()),
+                    labels: Labels::default(),
+                })
+            })
+            .collect();
+        let rows = outbox::insert(&mut tx, messages).await?;
+        tx.commit().await?;
+        self.relay.hand_over(rows);
+        Ok(lost.len())
+    }
+}
+
+fn delivery_message(delivery: &DueDelivery, channel: Channel) -> Option<NewMessage> {
+    Some(NewMessage::work(&WorkMessage {
+        version: VERSION,
+        work: Work::Deliver {
+            delivery_id: DeliveryId(delivery.id),
+            channel,
+            generation: delivery.generation,
+            attempt: delivery.attempt,
+        },
+        trace_id: delivery.trace_id.parse().ok()?,
+        labels: Labels {
+            event_type: delivery.event_type.clone(),
+            source: delivery.source_system.clone(),
+            tenant_id: delivery.tenant_id.map(TenantId),
+            template: delivery.template_key.clone(),
+        },
+    }))
+}
+
+/// The readiness of a worker: its database answers, its broker is reached, its queues exist and it
+/// consumes them.
+#[must_use]
+pub fn readiness(pool: PgPool, session: Session, views: Vec<ConsumerView>) -> Readiness {
+    let views = Arc::new(views);
+    Arc::new(move || {
+        let (pool, session, views) = (pool.clone(), session.clone(), Arc::clone(&views));
+        Box::pin(async move {
+            let database = pool.acquire().await.err().map(|error| chain(&error));
+            let broker = health::check(&session).await;
+            let fault = (!broker.is_ready()).then(|| {
+                format!(
+                    "publishing {}, consuming {}, missing {:?}",
+                    broker.publishing.as_str(),
+                    broker.consuming.as_str(),
+                    broker.missing
+                )
+            });
+            let idle = views
+                .iter()
+                .filter(|view| view.state() == ConsumerState::Down)
+                .count();
+            let consumers =
+                (idle > 0).then(|| format!("{idle} of {} queues are not consumed", views.len()));
+            vec![
+                Check::from_fault("database", database),
+                Check::from_fault("broker", fault),
+                Check::from_fault("consumers", consumers),
+            ]
+        })
+    })
+}

@@ -1,0 +1,167 @@
+//! How a door with a secret of its own knows its callers.
+
+use axum::http::HeaderMap;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// The secrets that open one door: two at most, so that they can be rotated. None configured
+/// means that the door stays shut (product 8.1, incident 46b).
+#[derive(Clone, Debug, Default)]
+pub struct DoorSecrets {
+    current: Option<SecretString>,
+    previous: Option<SecretString>,
+}
+
+/// The request is not authentic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum AuthError {
+    /// No secret is configured; ops have to set one.
+    #[error("this door is shut: no secret is configured")]
+    DoorShut,
+    /// The request carries no credential.
+    #[error("the request carries no credential")]
+    Missing,
+    /// It carries a wrong one.
+    #[error("the credential is wrong")]
+    Wrong,
+}
+
+impl AuthError {
+    /// The metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DoorShut => "door_shut",
+            Self::Missing => "missing",
+            Self::Wrong => "wrong",
+        }
+    }
+}
+
+impl DoorSecrets {
+    /// The current secret and the one before it. An empty text is no secret.
+    #[must_use]
+    pub fn new(current: Option<SecretString>, previous: Option<SecretString>) -> Self {
+        let real = |secret: Option<SecretString>| {
+            secret.filter(|secret| !secret.expose_secret().trim().is_empty())
+        };
+        Self {
+            current: real(current),
+            previous: real(previous),
+        }
+    }
+
+    /// True when no secret opens the door.
+    #[must_use]
+    pub const fn is_shut(&self) -> bool {
+        self.current.is_none() && self.previous.is_none()
+    }
+
+    /// Checks what a request presents; any one right credential opens.
+    ///
+    /// Both sides are hashed first, so that neither length nor content shows in the time taken,
+    /// and every pair is compared.
+    ///
+    /// # Errors
+    ///
+    /// When none opens; answer 401 or 403 and store nothing.
+    pub fn verify<'a>(
+        &self,
+        presented: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), AuthError> {
+        /// A request that presents more than this is not worth hashing for.
+        const MOST: usize = 8;
+        if self.is_shut() {
+            return Err(AuthError::DoorShut);
+        }
+        let mut any = false;
+        let mut right = subtle::Choice::from(0);
+        for credential in presented.into_iter().take(MOST) {
+            any = true;
+            let presented = Sha256::digest(credential);
+            for secret in [&self.current, &self.previous].into_iter().flatten() {
+                let wanted = Sha256::digest(secret.expose_secret().as_bytes());
+                right |= presented.as_slice().ct_eq(wanted.as_slice());
+            }
+        }
+        match (any, bool::from(right)) {
+            (_, true) => Ok(()),
+            (true, false) => Err(AuthError::Wrong),
+            (false, false) => Err(AuthError::Missing),
+        }
+    }
+}
+
+/// Every value of the named headers, in order.
+pub(super) fn header_values<'a>(
+    headers: &'a HeaderMap,
+    names: &'static [&'static str],
+) -> impl Iterator<Item = &'a [u8]> {
+    names
+        .iter()
+        .flat_map(|name| headers.get_all(*name))
+        .map(axum::http::HeaderValue::as_bytes)
+        .filter(|value| !value.is_empty())
+}
+
+/// The token of an `Authorization` value: with or without its scheme (facts §3.2).
+pub(super) fn bearer(value: &[u8]) -> &[u8] {
+    match value.get(..7) {
+        Some(scheme) if scheme.eq_ignore_ascii_case(b"bearer ") => value[7..].trim_ascii(),
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(current: Option<&str>, previous: Option<&str>) -> DoorSecrets {
+        DoorSecrets::new(current.map(Into::into), previous.map(Into::into))
+    }
+
+    #[test]
+    fn the_current_and_the_previous_secret_open_and_nothing_else_does() {
+        let door = secrets(Some("new-secret"), Some("old-secret"));
+        assert_eq!(door.verify([&b"new-secret"[..]]), Ok(()));
+        assert_eq!(door.verify([&b"old-secret"[..]]), Ok(()));
+        assert_eq!(door.verify([&b"wrong"[..], &b"new-secret"[..]]), Ok(()));
+        for wrong in ["", "new-secre", "new-secret ", "NEW-SECRET"] {
+            assert_eq!(
+                door.verify([wrong.as_bytes()]),
+                Err(AuthError::Wrong),
+                "{wrong}"
+            );
+        }
+        assert_eq!(door.verify([]), Err(AuthError::Missing));
+    }
+
+    #[test]
+    fn a_door_without_a_secret_stays_shut_also_for_an_empty_credential() {
+        for door in [
+            secrets(None, None),
+            secrets(Some(""), Some("  ")),
+            DoorSecrets::default(),
+        ] {
+            assert!(door.is_shut());
+            assert_eq!(door.verify([&b""[..]]), Err(AuthError::DoorShut));
+            assert_eq!(door.verify([&b"x"[..]]), Err(AuthError::DoorShut));
+        }
+        assert!(!secrets(None, Some("old")).is_shut());
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let printed = format!("{:?}", secrets(Some("hunter2"), None));
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
+
+    #[test]
+    fn the_scheme_of_an_authorization_is_optional() {
+        assert_eq!(bearer(b"Bearer abc"), b"abc");
+        assert_eq!(bearer(b"bearer  abc "), b"abc");
+        assert_eq!(bearer(b"abc"), b"abc");
+        assert_eq!(bearer(b"Bearer "), b"");
+    }
+}
