@@ -6,7 +6,6 @@ readonly TOOLS=$REPO/.local/tools
 
 # ensure_tool NAME VERSION
 ensure_tool() {
-    PATH=$TOOLS/bin:$PATH
     if have "$1"; then return 0; fi
     step "Building $1 into .local/tools/ (once, some minutes)"
     local log=$STATE/log/tools.log
