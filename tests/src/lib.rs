@@ -1,3 +1,4 @@
 //! End-to-end tests of Posto and the tools they share with the demo.
 
 pub mod gateway_sim;
+pub mod world;

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Settings of the logs.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,6 +18,14 @@ pub struct TelemetryArgs {
 
 /// Starts the logs of this process. A filter that cannot be read falls back to `info`.
 pub fn start(args: &TelemetryArgs) {
+    start_to(args, std::io::stdout);
+}
+
+/// As [`start`], written to a place of the caller's choosing.
+pub fn start_to<W>(args: &TelemetryArgs, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = EnvFilter::try_new(&args.log_filter).unwrap_or_else(|_| EnvFilter::new("info"));
     // A second start (tests in one process) keeps the first.
     let _ = tracing_subscriber::fmt()
@@ -25,6 +34,7 @@ pub fn start(args: &TelemetryArgs) {
         .with_current_span(false)
         .with_span_list(false)
         .with_env_filter(filter)
+        .with_writer(writer)
         .try_init();
 }
 

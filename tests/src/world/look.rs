@@ -1,0 +1,137 @@
+//! What a scenario looks at: the database, the gateway, the broker.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+
+use super::{BOUND, World};
+use crate::gateway_sim::Message;
+
+/// How often a condition is looked at while it is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+impl World {
+    /// Waits until a condition holds.
+    ///
+    /// # Panics
+    /// When it does not hold within [`BOUND`].
+    pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) {
+        let begun = Instant::now();
+        while !holds(self).await {
+            assert!(
+                begun.elapsed() < BOUND,
+                "waited {BOUND:?} in vain until {what}\n{}",
+                self.deliveries_text().await
+            );
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The one number that a query answers.
+    ///
+    /// # Panics
+    /// When the query cannot be run.
+    pub async fn count(&self, query: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_one(&self.db)
+            .await
+            .expect("because the query is a scenario's own")
+    }
+
+    /// The texts that a query answers, one column.
+    ///
+    /// # Panics
+    /// When the query cannot be run.
+    pub async fn texts(&self, query: &str) -> Vec<String> {
+        let rows: Vec<Option<String>> = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_all(&self.db)
+            .await
+            .expect("because the query is a scenario's own");
+        rows.into_iter().map(Option::unwrap_or_default).collect()
+    }
+
+    /// Runs a statement.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub async fn run_sql(&self, statement: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+            .execute(&self.db)
+            .await
+            .expect("because the statement is a scenario's own");
+    }
+
+    /// Waits until the deliveries of an event stand in these states (by their place in the plan).
+    ///
+    /// # Panics
+    /// When they do not within [`BOUND`].
+    pub async fn until_states(&self, event_id: &str, states: &[&str]) {
+        let query =
+            format!("select state from deliveries where event_id = '{event_id}' order by ordinal");
+        self.until(
+            &format!("the deliveries of {event_id} are {states:?}"),
+            async |world| world.texts(&query).await == states,
+        )
+        .await;
+    }
+
+    /// The messages that left the gateway.
+    #[must_use]
+    pub fn went_out(&self) -> Vec<Message> {
+        self.sim
+            .messages()
+            .into_iter()
+            .filter(|message| message.went_out)
+            .collect()
+    }
+
+    /// The story of a trace, as operators read it.
+    pub async fn story(&self, trace_id: &str) -> Value {
+        self.admin(&format!("/admin/traces/{trace_id}")).await.body
+    }
+
+    async fn deliveries_text(&self) -> String {
+        self.texts(
+            "select concat_ws(' ', d.event_type, d.channel, d.state, d.failure_code, d.failure_detail, d.held_reason, a.outcome)
+             from deliveries d left join delivery_attempts a on a.delivery_id = d.id order by d.id limit 20",
+        )
+        .await
+        .join("\n")
+    }
+}
+
+/// Deletes the exchanges and queues of a prefix through the management API, where its address is
+/// known; else they go with the broker's data.
+pub(super) async fn delete_queues(prefix: &str) {
+    let Ok(management) = std::env::var("RABBITMQ_MANAGEMENT_URL") else {
+        return;
+    };
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(BOUND)
+        .build()
+        .expect("because no option is set");
+    for kind in ["queues", "exchanges"] {
+        let Ok(response) = client
+            .get(format!("{management}/api/{kind}/%2F"))
+            .send()
+            .await
+        else {
+            return;
+        };
+        let Ok(all) = response.json::<Vec<Value>>().await else {
+            continue;
+        };
+        for name in all
+            .iter()
+            .filter_map(|one| one["name"].as_str())
+            .filter(|name| name.starts_with(prefix))
+        {
+            let _ = client
+                .delete(format!("{management}/api/{kind}/%2F/{name}"))
+                .send()
+                .await;
+        }
+    }
+}
