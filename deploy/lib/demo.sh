@@ -12,6 +12,7 @@ run_demo() {
     [[ -n $trace ]] || die "the answer names no trace: $answer" "look at $(shown_path "$STATE/log/ingest.log")"
     note "accepted, trace $trace"
     follow_trace "$trace"
+    show_message
 }
 
 post_demo_event() {
@@ -30,6 +31,13 @@ post_demo_event() {
         return 1
     fi
     cat "$file"
+}
+
+# The text as it stands at the gateway, which is what the customer got.
+show_message() {
+    note 'the customer got:'
+    { curl -fsS --max-time 10 "$GATEWAY_SIM_URL/_sim/messages" 2>/dev/null || printf '[]'; } |
+        jq -r '.[-1].text // empty' | sed 's/^/      | /'
 }
 
 # bearer TOKEN: as curl's configuration on standard input, where no process list shows it.

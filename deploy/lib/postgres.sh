@@ -100,7 +100,7 @@ postgres_start() {
 postgres_launch() {
     (
         cd "$PG_DATA/" || exit
-        start_process postgres "$PG_BIN" "${PG_AS[@]}" "$PG_BIN/postgres" -D "$(readlink -f "$PG_DATA")" -p "${PORT[postgres]}" \
+        start_process postgres postgres "${PG_AS[@]}" "$PG_BIN/postgres" -D "$(readlink -f "$PG_DATA")" -p "${PORT[postgres]}" \
             -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
             -c fsync=on -c max_connections=200 -c timezone=UTC -c log_timezone=UTC \
             -c logging_collector=off -c log_destination=stderr "-clog_line_prefix=%m [%p] " \
@@ -128,14 +128,14 @@ postgres_failed() {
 postgres_adopt() {
     local pid
     pid=$(postmaster_in_folder) || return 1
-    record_process postgres "$pid" "$PG_BIN"
+    record_process postgres "$pid" postgres
 }
 
 postmaster_in_folder() {
     local pid
     [[ -s $PG_DATA/postmaster.pid ]] || return 1
     pid=$(head -n 1 "$PG_DATA/postmaster.pid")
-    [[ $(readlink "/proc/$pid/cwd") == "$(readlink -f "$PG_DATA")" ]] || return 1
+    [[ $(readlink "/proc/$pid/cwd" 2>/dev/null) == "$(readlink -f "$PG_DATA")" ]] || return 1
     printf '%s' "$pid"
 }
 
@@ -144,7 +144,11 @@ postmaster_in_folder() {
 postgres_drop_stale_lock() { rm -f "$PG_DATA/postmaster.pid"; }
 
 # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for every client to leave.
-postgres_stop() { stop_process postgres 30 INT QUIT; }
+postgres_stop() {
+    PG_DATA=$STATE/postgres
+    is_running postgres || postgres_adopt || true
+    stop_process postgres 30 INT QUIT
+}
 
 # postgres_admin_psql DATABASE ARGS...: as the superuser, who exists for this script alone.
 postgres_admin_psql() {

@@ -41,8 +41,10 @@ CONF
     )
 }
 
-# rabbitmq_launch does not wait (it boots in some seconds): rabbitmq_await does.
+# rabbitmq_launch does not wait until the broker is ready (it boots in some seconds): rabbitmq_await
+# does. It does wait until the broker is known, so that whatever happens next, it can be stopped.
 rabbitmq_launch() {
+    rabbitmq_adopt || true
     epmd_start
     if is_running rabbitmq; then return 0; fi
     local name
@@ -50,13 +52,15 @@ rabbitmq_launch() {
         require_free_port "${PORT[$name]}" "RabbitMQ, $name"
     done
     step "Starting RabbitMQ on 127.0.0.1:${PORT[amqp]}, management on 127.0.0.1:${PORT[management]}"
-    rm -f "$RMQ_DIR/pid"
     rabbitmq_spawn
+    wait_until 60 rabbitmq_known || rabbitmq_failed
+    is_running rabbitmq || rabbitmq_failed
 }
 
 # The server's script stays as the parent of the Erlang VM. The process to know is the VM: a kill
 # of the script would leave the broker running. So `rabbitmq` is recorded from the VM's own pid file.
 rabbitmq_spawn() {
+    rm -f "$RMQ_DIR/pid"
     (
         cd "$RMQ_DIR" || exit
         rabbitmq_environment
@@ -65,6 +69,26 @@ rabbitmq_spawn() {
             setsid "$RMQ_SBIN/rabbitmq-server" </dev/null >>"$STATE/log/rabbitmq.log" 2>&1 9>&- &
         printf '%s\n' "$!" >"$RMQ_DIR/launcher"
     )
+}
+
+# rabbitmq_known: has the VM told its pid, or has its launcher given up?
+rabbitmq_known() { rabbitmq_adopt || ! rabbitmq_launching; }
+
+rabbitmq_launching() {
+    local launcher
+    [[ -s $RMQ_DIR/launcher ]] || return 1
+    launcher=$(<"$RMQ_DIR/launcher")
+    process_birth "$launcher" >/dev/null && grep -qz 'rabbitmq-server' "/proc/$launcher/cmdline" 2>/dev/null
+}
+
+# A VM whose home is our folder is ours, even when run/ was deleted under it or never written.
+rabbitmq_adopt() {
+    local pid
+    if is_running rabbitmq; then return 0; fi
+    [[ -s $RMQ_DIR/pid ]] || return 1
+    pid=$(tr -d '[:space:]' <"$RMQ_DIR/pid")
+    grep -qzxF -- "$RMQ_DIR/home" "/proc/$pid/cmdline" 2>/dev/null || return 1
+    record_process rabbitmq "$pid" rabbitmq-server
 }
 
 rabbitmq_environment() {
@@ -103,37 +127,29 @@ epmd_start() {
         "look at $(shown_path "$STATE/log/epmd.log")"
 }
 
-# A broker that lost its epmd starts another one by itself.
+# An epmd on our port is ours when it works in our folder; also when our broker runs, for a broker
+# that lost its epmd starts another one by itself.
 epmd_adopt() {
-    local holder
-    is_running rabbitmq || return 1
+    local holder pid
     port_taken "${PORT[epmd]}" || return 1
     holder=$(port_holder "${PORT[epmd]}")
     [[ $holder =~ ^epmd\ \(pid\ ([0-9]+)\)$ ]] || return 1
-    record_process epmd "${BASH_REMATCH[1]}" "${PORT[epmd]}"
+    pid=${BASH_REMATCH[1]}
+    is_running rabbitmq || [[ $(readlink "/proc/$pid/cwd" 2>/dev/null) == "$RMQ_DIR" ]] || return 1
+    record_process epmd "$pid" "${PORT[epmd]}"
 }
 
 rabbitmq_await() {
-    if ! wait_until 120 rabbitmq_recorded || ! wait_until 120 rabbitmq_settled || is_gone rabbitmq; then
-        log_tail "$STATE/log/rabbitmq.log"
-        die "RabbitMQ did not start" "the lines above say why; the whole log is $(shown_path "$STATE/log/rabbitmq.log")"
-    fi
+    wait_until 120 rabbitmq_settled || rabbitmq_failed
+    is_running rabbitmq || rabbitmq_failed
     # On by default in a new node, but not in one that was upgraded from a version without it.
     rabbitmq_api -X PUT -H 'content-type: application/json' -d '{"name":"stream_queue"}' \
         feature-flags/stream_queue/enable >/dev/null || warn "the feature flag stream_queue could not be enabled"
 }
 
-rabbitmq_recorded() {
-    local pid
-    if is_running rabbitmq; then return 0; fi
-    if [[ -s $RMQ_DIR/pid ]]; then
-        pid=$(tr -d '[:space:]' <"$RMQ_DIR/pid")
-        record_process rabbitmq "$pid" "$RMQ_SBIN"
-        is_running rabbitmq
-        return
-    fi
-    # The launcher ended before the VM wrote its pid: report that through the caller, at once.
-    [[ -s $RMQ_DIR/launcher ]] && ! process_birth "$(<"$RMQ_DIR/launcher")" >/dev/null
+rabbitmq_failed() {
+    log_tail "$STATE/log/rabbitmq.log"
+    die "RabbitMQ did not start" "the lines above say why; the whole log is $(shown_path "$STATE/log/rabbitmq.log")"
 }
 
 rabbitmq_settled() { is_gone rabbitmq || rabbitmq_ready; }
@@ -147,6 +163,12 @@ rabbitmq_api() {
 }
 
 rabbitmq_stop() {
+    RMQ_DIR=$STATE/rabbitmq
+    wait_until 30 rabbitmq_known || true
+    if ports_known && ! is_running epmd; then
+        load_ports
+        epmd_adopt || true
+    fi
     stop_process rabbitmq 45 TERM
     stop_process epmd 5 TERM
 }

@@ -41,8 +41,8 @@ build_services() {
     (
         cd "$REPO" || exit
         SQLX_OFFLINE=true cargo build --locked --profile "$profile" \
-            -p ingest -p router-worker -p delivery-worker -p posto-tests --bins 2>&1 9>&- | tee "$log"
-    ) || build_failed "$log"
+            -p ingest -p router-worker -p delivery-worker -p posto-tests --bins 2>&1 | tee "$log"
+    ) 9>&- || build_failed "$log"
     [[ $profile != dev ]] || profile=debug
     BIN=$(target_dir)/$profile
 }

@@ -16,6 +16,9 @@ prepare_machine() {
     # Query macros and tests see these only where they are given on purpose.
     unset DATABASE_URL AMQP_URL RABBITMQ_MANAGEMENT_URL
     export SQLX_OFFLINE=true
+    # A snapshot that differs is a failure, never a new file.
+    export INSTA_UPDATE=no
+    PATH=$TOOLS/bin:$PATH
 }
 
 # launch_test_servers does not wait for the broker, which boots while the code is linted.

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # TIMED_STEP is read by common.sh
 # Cargo's helpers: those of the machine are taken as they are, missing ones are built once into .local/tools/.
 
 readonly TOOLS=$REPO/.local/tools
 
 # ensure_tool NAME VERSION
 ensure_tool() {
-    PATH=$TOOLS/bin:$PATH
     if have "$1"; then return 0; fi
     step "Building $1 into .local/tools/ (once, some minutes)"
     local log=$STATE/log/tools.log
@@ -24,6 +24,8 @@ timed() {
     local title=$1 started=$SECONDS
     shift
     step "$title"
+    TIMED_STEP=$title
     "$@" 9>&-
+    TIMED_STEP=
     note "$title: $((SECONDS - started)) s"
 }
