@@ -28,7 +28,7 @@ use crate::api::events::LogRefusals;
 use crate::api::{self, ApiState};
 use crate::cli::{Listeners, RunArgs};
 use crate::metrics::Metrics;
-use crate::{gateway_webhook, partitions};
+use crate::{gateway_webhook, housekeeping};
 
 /// The most events of one transaction.
 const BATCH: usize = 200;
@@ -99,7 +99,12 @@ impl App {
             readiness,
             lifecycle.links.stop.clone(),
         ));
-        lifecycle.spawn(partitions::keep_ahead(db.clone(), lifecycle.stopping()));
+        lifecycle.spawn(housekeeping::clean(db.clone(), lifecycle.stopping()));
+        lifecycle.spawn(housekeeping::measure_outbox(
+            db.clone(),
+            Arc::clone(&metrics),
+            lifecycle.stopping(),
+        ));
         if let Some(listener) = public_listener {
             let state = api_state(
                 &args,

@@ -4,7 +4,7 @@
 //! The walk: `api` (HTTP in: `events`, `webhooks`) → `accept` (THE use case: key → event + outbox
 //! row, in one statement) → the answer. Beside it: `admin` (second listener: traces for
 //! operators), `commands` (migrate, import, keys), `gateway_webhook` (tells the gateway where to
-//! post), `partitions` (makes the coming weeks).
+//! post), `housekeeping` (coming partitions, expired keys).
 //!
 //! Must not know: rules, templates, drivers. It consumes no work queue.
 
@@ -15,6 +15,6 @@ pub mod app;
 pub mod cli;
 pub mod commands;
 mod gateway_webhook;
+mod housekeeping;
 mod metrics;
-mod partitions;
 mod story;

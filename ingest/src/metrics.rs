@@ -1,6 +1,10 @@
 //! Ingest's own metrics. The doc comment of each field is its help text.
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry, core::Collector};
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
+};
+
+use crate::housekeeping::OutboxGauges;
 
 /// The metrics of this process.
 pub(crate) struct Metrics {
@@ -12,6 +16,8 @@ pub(crate) struct Metrics {
     pub(crate) dropped: IntCounterVec,
     /// Seconds from the request's body to its answer.
     pub(crate) accept_duration: Histogram,
+    /// Messages in the outbox, and the age of the oldest.
+    pub(crate) outbox: OutboxGauges,
 }
 
 impl Metrics {
@@ -51,12 +57,21 @@ impl Metrics {
                     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
                 ]),
             )?,
+            outbox: OutboxGauges {
+                depth: IntGauge::new("hub_outbox_depth", "Messages that wait in the outbox.")?,
+                oldest: Gauge::new(
+                    "hub_outbox_oldest_seconds",
+                    "Age of the oldest message in the outbox, in seconds.",
+                )?,
+            },
         };
-        let all: [Box<dyn Collector>; 4] = [
+        let all: [Box<dyn Collector>; 6] = [
             Box::new(metrics.accepted.clone()),
             Box::new(metrics.refused.clone()),
             Box::new(metrics.dropped.clone()),
             Box::new(metrics.accept_duration.clone()),
+            Box::new(metrics.outbox.depth.clone()),
+            Box::new(metrics.outbox.oldest.clone()),
         ];
         for collector in all {
             registry.register(collector)?;

@@ -278,3 +278,20 @@ pub async fn load(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec<Stor
     .await?;
     Ok(rows)
 }
+
+/// Throws out keys that have expired; answers how many.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn delete_expired_keys(conn: &mut PgConnection, limit: i64) -> StoreResult<u64> {
+    let done = sqlx::query!(
+        "delete from idempotency_keys
+         where (source_system, scope, key) in (select source_system, scope, key from idempotency_keys
+                                               where expires_at < now() order by expires_at
+                                               for update skip locked limit $1)",
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
