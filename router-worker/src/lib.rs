@@ -11,6 +11,8 @@ pub mod cli;
 mod consume;
 mod metrics;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod recipient;
 mod render;
 mod route;
