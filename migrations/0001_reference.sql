@@ -48,6 +48,8 @@ create table channels (
     session_state      text not null default 'unknown' check (session_state in ('unknown', 'up', 'down')),
     session_reason     text,
     session_changed_at timestamptz,
+    -- The provider's time of the last session event, so that an older one does not undo it.
+    session_event_at   timestamptz,
     created_at         timestamptz not null default now(),
     unique (provider, provider_account)
 );

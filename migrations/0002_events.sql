@@ -64,8 +64,10 @@ begin
                 + make_interval(weeks => offset_weeks);
         child := 'communication_events_' || to_char(week at time zone 'utc', 'IYYY"w"IW');
         if to_regclass(child) is null then
+            -- Attached, not created in place: that would lock the parent against every insert.
+            execute format('create table %I (like communication_events including all)', child);
             execute format(
-                'create table %I partition of communication_events for values from (%L) to (%L)',
+                'alter table communication_events attach partition %I for values from (%L) to (%L)',
                 child, hub_uuid_floor(week), hub_uuid_floor(week + interval '1 week'));
             made := made + 1;
         end if;

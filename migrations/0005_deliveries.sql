@@ -58,7 +58,7 @@ create index deliveries_due on deliveries (next_attempt_at)
 create index deliveries_dispatched on deliveries (dispatched_at)
     where state = 'queued' and next_attempt_at is null;
 create index deliveries_held on deliveries (channel_id, id) where state = 'held';
-create index deliveries_unknown on deliveries (updated_at) where state = 'unknown';
+create index deliveries_unknown on deliveries (updated_at) where state = 'unknown' and unknown_policy <> 'park';
 create index deliveries_recipient on deliveries (channel_id, recipient_key, created_at)
     where channel = 'whatsapp';
 create index deliveries_invoice_key on deliveries (invoice_key) where invoice_key is not null;
@@ -118,7 +118,9 @@ create table receipts (
     created_at             timestamptz not null default now(),
     applied_at             timestamptz
 );
-create index receipts_open on receipts (created_at) where state in ('pending', 'unbound');
+create index receipts_pending on receipts (dispatched_at) where state = 'pending';
+create index receipts_unbound on receipts (id) where state = 'unbound';
+create index receipts_echo on receipts (channel_id, created_at) where kind = 'echo';
 create index receipts_provider_message_id on receipts (provider_message_id) where provider_message_id is not null;
 create index receipts_gateway_correlation_id on receipts (gateway_correlation_id)
     where gateway_correlation_id is not null and state in ('pending', 'unbound');

@@ -39,10 +39,11 @@ select d.id, d.tenant_id, substring(d.invoice_key from '^[^:]*:(.*)$') as invoic
        case d.channel when 'whatsapp' then 'whatsapp_gateway' when 'email' then 'email_smtp' else d.channel end as channel,
        d.template_key as template,
        case
-           when d.state in ('queued', 'held', 'claimed', 'simulated') then 'prepared'
+           when d.state in ('queued', 'held', 'claimed') then 'prepared'
            when d.state in ('sent', 'delivered', 'read') then 'sent_auto'
            when d.state = 'unknown' then 'sent_uncertain'
-           else 'failed'
+           when d.state in ('failed', 'dead') then 'failed'
+           else d.state
        end as status,
        a.provider_message_id as gateway_message_id,
        d.body_text as message, d.recipient as phone_raw, d.recipient as phone_normalized,
@@ -82,15 +83,15 @@ select r.trace_id, r.created_at, 20, r.state, r.failure_code, r.event_id, null, 
 from routings r
 union all
 select d.trace_id, d.created_at, 30, 'queued', concat_ws(' ', d.channel, d.template_key), d.event_id, d.id, d.tenant_id
-from deliveries d
+from deliveries d where d.state <> 'dead' or d.attempt_count > 0
 union all
 select d.trace_id, d.updated_at, 35, 'held', d.held_reason, d.event_id, d.id, d.tenant_id
 from deliveries d where d.state = 'held'
 union all
-select a.trace_id, a.claimed_at, 40, 'claimed', 'attempt ' || a.number, d.event_id, d.id, d.tenant_id
+select d.trace_id, a.claimed_at, 40, 'claimed', 'attempt ' || a.number, d.event_id, d.id, d.tenant_id
 from delivery_attempts a join deliveries d on d.id = a.delivery_id
 union all
-select a.trace_id, a.finished_at, 50, 'attempt_' || a.outcome, a.failure_code, d.event_id, d.id, d.tenant_id
+select d.trace_id, a.finished_at, 50, 'attempt_' || a.outcome, a.failure_code, d.event_id, d.id, d.tenant_id
 from delivery_attempts a join deliveries d on d.id = a.delivery_id
 where a.finished_at is not null and a.outcome <> 'sent'
 union all
@@ -99,6 +100,11 @@ from deliveries d where d.sent_at is not null
 union all
 select d.trace_id, x.applied_at, 65, 'receipt', concat_ws(' ', x.kind, x.level), d.event_id, d.id, d.tenant_id
 from receipts x join deliveries d on d.id = x.delivery_id where x.applied_at is not null
+union all
+select x.trace_id, coalesce(x.applied_at, x.created_at), 65, 'receipt',
+       concat_ws(' ', x.kind, x.level, x.state), x.event_id, x.delivery_id, null
+from receipts x
+where not exists (select 1 from deliveries d where d.id = x.delivery_id and d.trace_id = x.trace_id)
 union all
 select d.trace_id, d.delivered_at, 70, 'delivered', null, d.event_id, d.id, d.tenant_id
 from deliveries d where d.delivered_at is not null
@@ -112,5 +118,7 @@ union all
 select m.trace_id, m.created_at, 95, 'chat_message', m.role, m.event_id, m.delivery_id, t.customer_id
 from chat_messages m join chat_threads t on t.id = m.thread_id
 union all
-select t.trace_id, t.created_at, 97, 'dead_letter', t.failure_code, null, t.subject_id, t.tenant_id
+select t.trace_id, t.created_at, 97, 'dead_letter', t.failure_code,
+       case when t.subject_kind = 'event' then t.subject_id end,
+       case when t.subject_kind = 'delivery' then t.subject_id end, t.tenant_id
 from dead_letters t where t.trace_id is not null;

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::cli::RunArgs;
-use crate::consume::{ChatHandler, ReceiptHandler, WhatsappHandler};
+use crate::consume::{ChatHandler, IntakeHandler, ReceiptHandler, WhatsappHandler};
 use crate::deliver::{Claim, DeliverChat, WhatsappSender, lease};
 use crate::metrics::Metrics;
 use crate::reaper::Reaper;
@@ -169,6 +169,18 @@ fn start_consumers(parts: &Parts, lifecycle: &Lifecycle) -> Vec<(WorkQueue, Cons
         receipts,
         stop(),
     ));
+    let intake = ConsumerConfig::new(Queue::Intake, PREFETCH, &parts.worker);
+    let burial = Burial::new(
+        parts.db.clone(),
+        parts.relay.clone(),
+        Arc::clone(&parts.clock),
+    );
+    tasks.spawn(consume(
+        session(),
+        intake,
+        Arc::new(IntakeHandler { burial }),
+        stop(),
+    ));
     views
 }
 
@@ -185,18 +197,17 @@ fn sender(parts: &Parts, lifecycle: &Lifecycle) -> WhatsappSender {
         relay: parts.relay.clone(),
         clock: Arc::clone(&parts.clock),
         metrics: Arc::clone(&parts.metrics),
+        receipts: parts.receipts.clone(),
+        tasks: tasks.clone(),
     };
     WhatsappSender {
         client: parts.client.clone(),
         claim: Batcher::start(claim, batcher("claim"), tasks),
         record: Batcher::start(record, batcher("record"), tasks),
-        receipts: parts.receipts.clone(),
-        pool: parts.db.clone(),
         policy: RetryPolicy {
             base: parts.args.retry_base,
             longest: parts.args.retry_longest,
         },
-        lease,
         slots: Arc::new(Semaphore::new(usize::from(parts.args.delivery_concurrency))),
         tasks: tasks.clone(),
         stopping: lifecycle.stopping(),
@@ -213,6 +224,7 @@ fn start_loops(
     let (db, relay) = (|| parts.db.clone(), || parts.relay.clone());
     let stop = || lifecycle.stopping();
     lifecycle.spawn(dispatch::run(db(), relay(), stop()));
+    lifecycle.spawn(dispatch::release(db(), stop()));
     lifecycle.spawn(dispatch::bind_late(db(), parts.receipts.clone(), stop()));
     let reaper = Reaper {
         pool: db(),

@@ -2,6 +2,7 @@
 //! sees the broker's deliveries.
 
 use shared::broker::burial::Burial;
+use shared::broker::dead;
 use shared::broker::{DeadItem, Handler, Incoming, NotRecorded, Verdict};
 use shared::domain::failure::FailureCode;
 use shared::domain::message::Work;
@@ -84,6 +85,34 @@ impl Handler for ReceiptHandler {
 
     async fn dead(&self, item: DeadItem) -> Result<(), NotRecorded> {
         self.burial.bury(item).await
+    }
+}
+
+/// Records the letters that the broker made by itself; our own have their rows already.
+pub(crate) struct IntakeHandler {
+    pub(crate) burial: Burial,
+}
+
+impl Handler for IntakeHandler {
+    async fn handle(&self, incoming: Incoming) -> Verdict {
+        if dead::letter_id(&incoming.headers).is_some() {
+            return Verdict::Done;
+        }
+        let queue = dead::BrokerDeath::of(&incoming.headers).and_then(|death| death.queue);
+        let queue = queue.unwrap_or_else(|| incoming.message.work.queue());
+        match self
+            .burial
+            .note_broker_letter(&incoming.message, queue)
+            .await
+        {
+            Ok(()) => Verdict::Done,
+            Err(NotRecorded) => Verdict::Hold,
+        }
+    }
+
+    /// What cannot be read here lies beside its work queue, and has its row if it is ours.
+    async fn dead(&self, _item: DeadItem) -> Result<(), NotRecorded> {
+        Ok(())
     }
 }
 

@@ -17,7 +17,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::driver::{self, Outcome};
 use crate::metrics::Metrics;
-use crate::receipt::ApplyReceipts;
 use crate::record::{Record, Recorded};
 use crate::retry::{Budget, RetryPolicy, judge};
 
@@ -43,9 +42,9 @@ impl BatchJob for Claim {
 
     async fn run(&self, items: &[ClaimRequest]) -> Result<Vec<Self::Done>, StoreError> {
         let mut requests: Vec<&ClaimRequest> = items.iter().collect();
-        requests.sort_by_key(|request| request.delivery_id);
+        requests.sort_by_key(|request| (request.delivery_id, request.generation, request.attempt));
         // Copies of one message in one batch: the first opens the attempt, the others find it open.
-        requests.dedup_by_key(|request| request.delivery_id);
+        requests.dedup_by_key(|request| (request.delivery_id, request.generation, request.attempt));
         let mut conn = self.pool.acquire().await?;
         let mut claimed =
             deliveries::claim(&mut conn, &requests, &self.worker, self.lease.as_secs_f64()).await?;
@@ -67,10 +66,7 @@ pub(crate) struct WhatsappSender {
     pub(crate) client: WppClient,
     pub(crate) claim: Batcher<Claim>,
     pub(crate) record: Batcher<Record>,
-    pub(crate) receipts: Batcher<ApplyReceipts>,
-    pub(crate) pool: PgPool,
     pub(crate) policy: RetryPolicy,
-    pub(crate) lease: Duration,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
@@ -89,6 +85,9 @@ impl WhatsappSender {
         let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
             return Err(Rejected::Stopping);
         };
+        if self.stopping.is_cancelled() {
+            return Err(Rejected::Stopping);
+        }
         let claimed_at = Instant::now();
         let Some(delivery) = self.claim.submit(request).await? else {
             self.metrics.stale_copies.inc();
@@ -105,34 +104,34 @@ impl WhatsappSender {
     async fn send_and_record(&self, delivery: ClaimedDelivery, claimed_at: Instant) {
         let begun = Instant::now();
         // A late start might end after the lease; a stopping process closes what it has not begun.
-        let outcome = if claimed_at.elapsed() > self.lease / 2 || self.stopping.is_cancelled() {
+        let outcome = if claimed_at.elapsed() > LEASE_MARGIN / 2 || self.stopping.is_cancelled() {
             None
         } else {
             Some(driver::whatsapp::send(&self.client, &delivery).await)
         };
         let result = self.result(&delivery, outcome, begun.elapsed());
         self.log(&delivery, &result);
-        let known_ids =
-            result.gateway_correlation_id.is_some() || result.provider_message_id.is_some();
-        let attempt_id = result.attempt_id;
-        let recorded = Recorded {
+        let asleep = result.failure_code == Some(FailureCode::SessionNotStarted.as_str());
+        self.record(Recorded {
             result,
             channel_id: delivery.channel_id.clone(),
-        };
-        if self.record.submit(recorded).await.is_ok() && known_ids {
-            self.bind_early_receipts(attempt_id).await;
+        })
+        .await;
+        if asleep && let Some(account) = &delivery.provider_account {
+            // Facts §1.3 E12: the retry finds the session started. A failure here is the retry's to meet.
+            let _ = self.client.start_session(account).await;
         }
     }
 
-    /// Evidence may have come before the answer did; both have committed now, so they can meet.
-    async fn bind_early_receipts(&self, attempt_id: uuid::Uuid) {
-        let waiting = async {
-            let mut conn = self.pool.acquire().await?;
-            shared::store::receipts::waiting_for_attempts(&mut conn, &[attempt_id]).await
-        };
-        // Whatever fails here is met again by the binder.
-        for receipt in waiting.await.unwrap_or_default() {
-            let _ = self.receipts.submit(receipt).await;
+    /// Records a result; what the database refuses of it is the provider's free text, without
+    /// which the outcome is still worth keeping.
+    async fn record(&self, recorded: Recorded) {
+        let mut bare = recorded.clone();
+        bare.result.response_excerpt = None;
+        bare.result.gateway_correlation_id = None;
+        bare.result.provider_message_id = None;
+        if self.record.submit(recorded).await == Err(Rejected::Data) {
+            let _ = self.record.submit(bare).await;
         }
     }
 
@@ -229,8 +228,8 @@ impl BatchJob for DeliverChat {
 
     async fn run(&self, items: &[ClaimRequest]) -> Result<Vec<()>, StoreError> {
         let mut requests: Vec<&ClaimRequest> = items.iter().collect();
-        requests.sort_by_key(|request| request.delivery_id);
-        requests.dedup_by_key(|request| request.delivery_id);
+        requests.sort_by_key(|request| (request.delivery_id, request.generation, request.attempt));
+        requests.dedup_by_key(|request| (request.delivery_id, request.generation, request.attempt));
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
         let lease = lease(Duration::ZERO).as_secs_f64();

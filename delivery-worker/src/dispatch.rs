@@ -4,15 +4,12 @@
 use std::time::Duration;
 
 use shared::broker::relay::Relay;
-use shared::domain::ids::{DeliveryId, TenantId};
-use shared::domain::message::{Labels, VERSION, Work, WorkMessage};
 use shared::runtime::batcher::Batcher;
 use shared::runtime::telemetry::chain;
 use shared::store::deliveries::DueDelivery;
 use shared::store::{StoreError, deliveries, outbox, receipts};
 use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::receipt::ApplyReceipts;
 
@@ -20,6 +17,8 @@ use crate::receipt::ApplyReceipts;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The most deliveries of one look.
 const PAGE: i64 = 500;
+/// How often held deliveries are looked at.
+const RELEASE_EVERY: Duration = Duration::from_secs(1);
 /// How often unbound receipts get a second look.
 const BIND_EVERY: Duration = Duration::from_secs(5);
 
@@ -48,10 +47,13 @@ pub(crate) async fn run(pool: PgPool, relay: Relay, stopping: CancellationToken)
 
 async fn look(pool: &PgPool, relay: &Relay) -> Result<usize, StoreError> {
     let mut conn = pool.acquire().await?;
-    deliveries::release_held(&mut conn, PAGE).await?;
     let mut tx = conn.begin().await?;
     let due = deliveries::take_due(&mut tx, PAGE).await?;
-    let mut messages: Vec<_> = due.iter().filter_map(message_of).collect();
+    let mut messages: Vec<_> = due
+        .iter()
+        .filter_map(DueDelivery::message)
+        .map(|message| outbox::NewMessage::work(&message))
+        .collect();
     messages.sort_by_key(|message| message.subject_id);
     let rows = outbox::insert(&mut tx, messages).await?;
     tx.commit().await?;
@@ -59,25 +61,18 @@ async fn look(pool: &PgPool, relay: &Relay) -> Result<usize, StoreError> {
     Ok(due.len())
 }
 
-/// The work message of a delivery that is to be tried.
-pub(crate) fn message_of(due: &DueDelivery) -> Option<outbox::NewMessage> {
-    let message = WorkMessage {
-        version: VERSION,
-        work: Work::Deliver {
-            delivery_id: DeliveryId(due.id),
-            channel: due.channel.parse().ok()?,
-            generation: due.generation,
-            attempt: due.attempt,
-        },
-        trace_id: due.trace_id.parse().ok()?,
-        labels: Labels {
-            event_type: due.event_type.clone(),
-            source: due.source_system.clone(),
-            tenant_id: due.tenant_id.map(TenantId),
-            template: due.template_key.clone(),
-        },
-    };
-    Some(outbox::NewMessage::work(&message))
+/// Releases what accounts held that can send again, until `stopping`.
+pub(crate) async fn release(pool: PgPool, stopping: CancellationToken) {
+    loop {
+        let released = async { deliveries::release_held(&mut *pool.acquire().await?, PAGE).await };
+        if let Err(error) = released.await {
+            tracing::warn!(error = %chain(&error), "held deliveries cannot be looked at, trying again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RELEASE_EVERY) => {}
+            () = stopping.cancelled() => return,
+        }
+    }
 }
 
 /// Looks again at receipts that found no delivery, until `stopping`.
@@ -91,25 +86,22 @@ pub(crate) async fn bind_late(
             () = tokio::time::sleep(BIND_EVERY) => {}
             () = stopping.cancelled() => return,
         }
-        let mut after = Uuid::nil();
-        loop {
-            let page = async {
-                let mut conn = pool.acquire().await?;
-                receipts::unbound(&mut conn, after, PAGE).await
-            };
-            let page = match page.await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::warn!(error = %chain(&error), "unbound receipts cannot be looked at, trying again");
-                    break;
-                }
-            };
-            let Some(last) = page.last().copied() else {
-                break;
-            };
-            futures_util::future::join_all(page.into_iter().map(|receipt| apply.submit(receipt)))
+        let looked = async {
+            let mut conn = pool.acquire().await?;
+            receipts::ignore_hopeless(&mut conn, PAGE).await?;
+            receipts::settleable(&mut conn, PAGE).await
+        };
+        match looked.await {
+            Ok(found) => {
+                futures_util::future::join_all(
+                    found.into_iter().map(|receipt| apply.submit(receipt)),
+                )
                 .await;
-            after = last;
+            }
+            Err(error) => {
+                let error: StoreError = error;
+                tracing::warn!(error = %chain(&error), "unbound receipts cannot be looked at, trying again");
+            }
         }
     }
 }

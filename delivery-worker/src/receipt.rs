@@ -9,7 +9,7 @@ use shared::runtime::batcher::BatchJob;
 use shared::store::chat::{NewChatMessage, ThreadRef};
 use shared::store::deliveries::{self, StateChange};
 use shared::store::receipts::{self, OpenReceipt, Settlement};
-use shared::store::{StoreError, chat};
+use shared::store::{StoreError, chat, dead_letters};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -18,6 +18,9 @@ use crate::metrics::Metrics;
 /// How often a batch looks for receipts that its own bindings made bindable: an echo brings the
 /// key id that its acks wait for.
 const ROUNDS: usize = 4;
+/// How long the echo of an open send may take, in seconds, before another text to the same
+/// recipient counts as typed on the phone.
+const ECHO_PATIENCE_S: f64 = 120.0;
 
 /// The batch job that applies receipts.
 pub(crate) struct ApplyReceipts {
@@ -32,7 +35,6 @@ impl BatchJob for ApplyReceipts {
 
     async fn run(&self, items: &[Uuid]) -> Result<Vec<()>, StoreError> {
         let mut conn = self.pool.acquire().await?;
-        let mut tx = conn.begin().await?;
         let mut seen: HashSet<Uuid> = HashSet::new();
         let mut next: Vec<Uuid> = items.to_vec();
         for _ in 0..ROUNDS {
@@ -41,9 +43,12 @@ impl BatchJob for ApplyReceipts {
             if next.is_empty() {
                 break;
             }
+            // A transaction for each round: receipts of a later round would be locked after the
+            // deliveries of an earlier one, against the order of every other batch.
+            let mut tx = conn.begin().await?;
             next = self.apply(&mut tx, &next).await?;
+            tx.commit().await?;
         }
-        tx.commit().await?;
         Ok(vec![(); items.len()])
     }
 }
@@ -55,7 +60,7 @@ impl ApplyReceipts {
         let mut settlements = self.move_deliveries(conn, &open).await?;
         let mut typed = Vec::new();
         for receipt in open.iter().filter(|receipt| receipt.delivery_id.is_none()) {
-            let by_device = receipt.kind == "echo" && receipt.candidates == 0;
+            let by_device = is_typed_on_the_phone(receipt);
             if by_device {
                 typed.extend(device_message(receipt));
             }
@@ -147,8 +152,24 @@ impl ApplyReceipts {
             }
         }
         deliveries::change_states(conn, &changes).await?;
+        let risen: Vec<Uuid> = changes
+            .iter()
+            .filter(|change| change.from == DeliveryState::Dead)
+            .map(|change| change.id)
+            .collect();
+        dead_letters::supersede(conn, &risen).await?;
         Ok(settlements)
     }
+}
+
+/// An echo that no send of ours explains: none is open to that recipient, or none had that text and
+/// the echoes of those that are open had time to come. One that names a send of ours never is.
+fn is_typed_on_the_phone(receipt: &OpenReceipt) -> bool {
+    let patience_is_over =
+        receipt.same_text == 0 && receipt.body_text.is_some() && receipt.age_s > ECHO_PATIENCE_S;
+    receipt.kind == "echo"
+        && receipt.delivery_ref.is_none()
+        && (receipt.candidates == 0 || patience_is_over)
 }
 
 fn evidence_of(receipt: &OpenReceipt) -> Option<Evidence> {

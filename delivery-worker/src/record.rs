@@ -1,22 +1,25 @@
 //! Records what attempts came to, a batch in one transaction: the attempts are closed, the
 //! deliveries move, what is given up gets its letter.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use shared::broker::relay::Relay;
 use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::failure::FailureCode;
 use shared::domain::ids::{DeliveryId, LetterId, TenantId};
-use shared::domain::message::{Labels, VERSION, Work, WorkMessage};
-use shared::runtime::batcher::BatchJob;
+use shared::domain::message::{Labels, Work, WorkMessage};
+use shared::runtime::batcher::{BatchJob, Batcher};
 use shared::runtime::clock::Clock;
 use shared::store::deliveries::{self, AttemptResult, LockedDelivery, StateChange};
-use shared::store::{StoreError, dead_letters, outbox, sessions};
+use shared::store::{StoreError, dead_letters, outbox, receipts, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
-use std::sync::Arc;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::metrics::Metrics;
+use crate::receipt::ApplyReceipts;
 
 /// The batch job that records results.
 pub(crate) struct Record {
@@ -24,6 +27,8 @@ pub(crate) struct Record {
     pub(crate) relay: Relay,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) receipts: Batcher<ApplyReceipts>,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// One result, with the account that it speaks about.
@@ -43,22 +48,48 @@ impl BatchJob for Record {
         let mut tx = conn.begin().await?;
         let results: Vec<&AttemptResult> = items.iter().map(|item| &item.result).collect();
         let letters = conclude(&mut tx, &results, self.clock.as_ref()).await?;
-        for (channel_id, code) in sessions_down(items) {
-            if sessions::set_state(&mut tx, channel_id, "down", code).await? {
-                tracing::warn!(
+        for (channel_id, state, reason) in session_states(items) {
+            if sessions::set_state(&mut tx, channel_id, state, reason).await? && state == "down" {
+                tracing::error!(
                     channel = channel_id,
-                    failure.code = code,
-                    "the gateway says that the session is down"
+                    failure.code = reason,
+                    "the account cannot send: its deliveries are held"
                 );
             }
         }
         tx.commit().await?;
         self.relay.hand_over(letters);
+        self.bind_early_receipts(&results).await;
         for item in items {
             self.metrics
                 .attempt(item.result.outcome, item.result.failure_code);
         }
         Ok(vec![(); items.len()])
+    }
+}
+
+impl Record {
+    /// Evidence may have come before the answer did; both have committed now, so they can meet.
+    /// Whatever fails here is met again by the binder.
+    async fn bind_early_receipts(&self, results: &[&AttemptResult]) {
+        let known: Vec<Uuid> = results
+            .iter()
+            .filter(|result| {
+                result.gateway_correlation_id.is_some() || result.provider_message_id.is_some()
+            })
+            .map(|result| result.attempt_id)
+            .collect();
+        if known.is_empty() {
+            return;
+        }
+        let waiting = async {
+            let mut conn = self.pool.acquire().await?;
+            receipts::waiting_for_attempts(&mut conn, &known).await
+        };
+        for receipt in waiting.await.unwrap_or_default() {
+            let apply = self.receipts.clone();
+            self.tasks.spawn(async move { apply.submit(receipt).await });
+        }
     }
 }
 
@@ -77,13 +108,30 @@ pub(crate) async fn conclude(
         .into_iter()
         .map(|delivery| (delivery.id, delivery))
         .collect();
-    deliveries::close_attempts(conn, results).await?;
+    let closed: HashMap<_, _> = deliveries::close_attempts(conn, results)
+        .await?
+        .into_iter()
+        .map(|attempt| (attempt.id, attempt))
+        .collect();
     let mut changes = Vec::new();
     let mut dead = Vec::new();
     for result in results {
         let Some(delivery) = locked.get(&result.delivery_id) else {
             continue;
         };
+        // A result that was recorded before, or of an attempt that a newer one replaced, proves
+        // nothing any more, unless it proves that the message is out.
+        let current = closed.get(&result.attempt_id).is_some_and(|attempt| {
+            attempt.number == delivery.attempt_count && attempt.generation == delivery.generation
+        });
+        if !current
+            && !matches!(
+                result.conclusion,
+                DeliveryState::Sent | DeliveryState::Delivered
+            )
+        {
+            continue;
+        }
         let Ok(from) = delivery.state.parse::<DeliveryState>() else {
             continue;
         };
@@ -154,38 +202,41 @@ fn message_of(
     channel: Channel,
     letter: &shared::broker::dead::Letter,
 ) -> WorkMessage {
-    WorkMessage {
-        version: VERSION,
-        work: Work::Deliver {
-            delivery_id: DeliveryId(delivery.id),
-            channel,
-            generation: delivery.generation,
-            attempt: delivery.attempt_count,
-        },
-        trace_id: letter.trace_id.clone(),
-        labels: Labels {
-            event_type: delivery.event_type.clone(),
-            source: delivery.source_system.clone(),
-            tenant_id: letter.tenant_id,
-            template: delivery.template_key.clone(),
-        },
-    }
+    let work = Work::Deliver {
+        delivery_id: DeliveryId(delivery.id),
+        channel,
+        generation: delivery.generation,
+        attempt: delivery.attempt_count,
+    };
+    let labels = Labels {
+        event_type: delivery.event_type.clone(),
+        source: delivery.source_system.clone(),
+        tenant_id: letter.tenant_id,
+        template: delivery.template_key.clone(),
+    };
+    WorkMessage::new(work, letter.trace_id.clone(), labels)
 }
 
-/// Accounts whose gateway says that the session is down, each once, sorted: two batches that
-/// update the same rows must take them in one order.
-fn sessions_down(items: &[Recorded]) -> Vec<(&str, &'static str)> {
-    let mut down: Vec<_> = items
-        .iter()
-        .filter(|item| item.result.failure_code == Some(FailureCode::SessionDown.as_str()))
-        .filter_map(|item| {
-            Some((
-                item.channel_id.as_deref()?,
-                FailureCode::SessionDown.as_str(),
-            ))
-        })
-        .collect();
-    down.sort_unstable();
-    down.dedup();
-    down
+/// What the results say about their accounts' sessions, each account once, sorted: two batches
+/// that update the same rows must take them in one order. A send that worked weighs more.
+fn session_states(items: &[Recorded]) -> Vec<(&str, &'static str, &'static str)> {
+    let mut states: BTreeMap<&str, (&'static str, &'static str)> = BTreeMap::new();
+    for item in items {
+        let Some(channel_id) = item.channel_id.as_deref() else {
+            continue;
+        };
+        match (item.result.outcome, item.result.held_reason) {
+            ("sent", _) => {
+                states.insert(channel_id, ("up", "sends"));
+            }
+            ("held", Some(reason)) => {
+                states.entry(channel_id).or_insert(("down", reason));
+            }
+            _ => {}
+        }
+    }
+    states
+        .into_iter()
+        .map(|(channel_id, (state, reason))| (channel_id, state, reason))
+        .collect()
 }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 use shared::broker::relay::Relay;
 use shared::domain::directory::{Directory, account_slug};
 use shared::domain::event::{Body, IncomingEvent, KeyOrigin};
 use shared::domain::ids::{EventId, TenantId, TraceId};
-use shared::domain::message::{Labels, VERSION, Work, WorkMessage};
+use shared::domain::message::{Labels, WorkMessage};
 use shared::runtime::batcher::BatchJob;
 use shared::store::StoreError;
 use shared::store::events::{self, NewEvent};
@@ -73,21 +74,13 @@ impl AcceptRequest {
     pub fn new(incoming: IncomingEvent, arrival: Arrival, directory: &Directory) -> Self {
         let id = EventId::generate();
         let trace_id = incoming.trace_id.unwrap_or(arrival.trace_id);
-        let message = WorkMessage {
-            version: VERSION,
-            work: Work::Route {
-                event_id: id,
-                run: 0,
-                generation: 0,
-            },
-            trace_id: trace_id.clone(),
-            labels: Labels {
-                event_type: incoming.event_type.clone(),
-                source: incoming.source_system.clone(),
-                tenant_id: incoming.tenant_id,
-                template: None,
-            },
+        let labels = Labels {
+            event_type: incoming.event_type.clone(),
+            source: incoming.source_system.clone(),
+            tenant_id: incoming.tenant_id,
+            template: None,
         };
+        let message = WorkMessage::route(id, trace_id.clone(), labels);
         let (key, key_origin) = match incoming.key {
             Some(key) => (key.expose().to_owned(), key.origin()),
             None => (id.to_string(), KeyOrigin::Natural),
@@ -135,6 +128,22 @@ impl AcceptRequest {
             message: encode(&message),
         };
         Self { event, key_origin }
+    }
+
+    /// The same with nothing but its raw bytes: what is kept when the database cannot hold the
+    /// rest of an authentic event.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        let event = &mut self.event;
+        event.payload = None;
+        event.metadata = serde_json::json!({});
+        event.source_event_id = None;
+        event.provider_message_id = None;
+        event.channel_id = None;
+        event.contact_key = None;
+        event.invoice_key = None;
+        event.key = format!("bytes:{}", hex::encode(Sha256::digest(&event.body)));
+        self
     }
 
     /// The event's id, if it is new.
@@ -191,6 +200,10 @@ impl BatchJob for Accept {
     type Done = Accepted;
     type Error = StoreError;
 
+    fn weight(item: &AcceptRequest) -> usize {
+        item.event.body.len()
+    }
+
     async fn run(&self, items: &[AcceptRequest]) -> Result<Vec<Accepted>, StoreError> {
         let mut conn = self.pool.acquire().await?;
         let (verdicts, rows) = store(&mut conn, items).await?;
@@ -220,6 +233,7 @@ async fn store(
         .iter()
         .map(|index| items[*index].event.clone())
         .collect();
+    let leased_at = std::time::Instant::now();
     let won: HashMap<Uuid, i64> = events::insert_new(conn, &events)
         .await?
         .into_iter()
@@ -264,6 +278,7 @@ async fn store(
                 target: shared::domain::message::WorkQueue::Route.name().to_owned(),
                 body: event.message.clone(),
                 headers: None,
+                leased_at,
             })
         })
         .collect();

@@ -34,7 +34,7 @@ use crate::{gateway_webhook, partitions};
 const BATCH: usize = 200;
 /// Requests to the gateway that register the webhook take no longer than this.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Readiness warns below so many weeks of partitions ahead.
+/// Readiness tells of fewer weeks of partitions ahead than these; without any it fails.
 const WEEKS_AHEAD: i64 = 2;
 
 /// A running ingest.
@@ -198,16 +198,22 @@ fn readiness(db: PgPool, session: Session) -> Readiness {
         let (db, session) = (db.clone(), session.clone());
         Box::pin(async move {
             let weeks = async { pool::weeks_ahead(&mut *db.acquire().await?).await }.await;
-            let (database, partitions) = match weeks {
-                Ok(weeks) if weeks < WEEKS_AHEAD => {
-                    (None, Some(format!("{weeks} weeks of partitions ahead")))
-                }
-                Ok(_) => (None, None),
-                Err(error) => (Some(chain(&error)), None),
+            let (database, weeks) = match weeks {
+                Ok(weeks) => (None, weeks),
+                Err(error) => (Some(chain(&error)), WEEKS_AHEAD),
+            };
+            let partitions = if weeks < WEEKS_AHEAD {
+                format!("{weeks} weeks of partitions ahead")
+            } else {
+                String::new()
             };
             vec![
                 Check::from_fault("database", database),
-                Check::from_fault("partitions", partitions),
+                Check {
+                    name: "partitions",
+                    ok: weeks >= 1,
+                    detail: partitions,
+                },
                 Check {
                     name: "broker",
                     ok: true,

@@ -107,6 +107,8 @@ impl Trace {
 fn mask_event(event: &mut EventStory) {
     event.payload = event.payload.as_ref().map(mask::mask_json);
     event.metadata = mask::mask_json(&event.metadata);
+    event.source_event_id = event.source_event_id.as_deref().map(mask::mask_text);
+    event.correlation_id = event.correlation_id.as_deref().map(mask::mask_text);
     event.idempotency_key = event.idempotency_key.as_deref().map(mask::mask_text);
 }
 
@@ -118,5 +120,6 @@ fn mask_delivery(delivery: &mut DeliveryStory) {
             mask::mask_text(recipient)
         }
     });
+    delivery.failure_detail = delivery.failure_detail.as_deref().map(mask::mask_text);
     delivery.text = delivery.text.as_deref().map(mask::mask_text);
 }

@@ -304,6 +304,27 @@ fn chat(
                 detail.insert(name.to_owned(), value.clone());
             }
         }
+        let role = payload.get("role").filter(|role| !role.is_null());
+        if role.is_some_and(|role| {
+            !["system", "assistant", "user", "tool"]
+                .iter()
+                .any(|known| role == known)
+        }) {
+            detail.remove("role");
+            planned.fail(
+                FailureCode::PayloadUnreadable,
+                "role is system, assistant, user or tool",
+            );
+        }
+        let numbers = ["thread_id", "order_id"]
+            .into_iter()
+            .filter_map(|name| detail.get(name));
+        if numbers.into_iter().any(|number| !number.is_i64()) {
+            planned.fail(
+                FailureCode::PayloadUnreadable,
+                "thread_id and order_id are whole numbers",
+            );
+        }
         if !detail.contains_key("thread_id") && !detail.contains_key("order_id") {
             planned.fail(
                 FailureCode::RecipientMissing,

@@ -11,7 +11,7 @@ use shared::broker::dead::Letter;
 use shared::broker::relay::Relay;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::ids::{DeliveryId, EventId, LetterId, ReceiptId, RoutingId, TenantId};
-use shared::domain::message::{Labels, VERSION, Work, WorkMessage};
+use shared::domain::message::{Labels, Work, WorkMessage};
 use shared::runtime::batcher::BatchJob;
 use shared::runtime::clock::Clock;
 use shared::source;
@@ -62,6 +62,7 @@ struct Decided {
     receipt: Option<NewReceipt>,
     session: Option<(String, &'static str, String)>,
     received_at: chrono::DateTime<chrono::Utc>,
+    occurred_at: chrono::DateTime<chrono::Utc>,
 }
 
 impl BatchJob for Route {
@@ -167,6 +168,7 @@ impl Route {
             receipt,
             session,
             received_at: event.received_at,
+            occurred_at: event.occurred_at,
         }
     }
 
@@ -274,7 +276,7 @@ impl Route {
             let Some((account, state, reason)) = &decided.session else {
                 continue;
             };
-            if sessions::set_state(conn, account, state, reason).await? {
+            if sessions::apply_event(conn, account, (state, reason), decided.occurred_at).await? {
                 let level = if *state == "down" { "error" } else { "info" };
                 let log = NewLog {
                     level,
@@ -376,33 +378,31 @@ impl Route {
 }
 
 fn work_message(delivery: &NewDelivery) -> Option<WorkMessage> {
-    Some(WorkMessage {
-        version: VERSION,
-        work: Work::Deliver {
-            delivery_id: DeliveryId(delivery.id),
-            channel: delivery.channel.parse().ok()?,
-            generation: 0,
-            attempt: 1,
-        },
-        trace_id: delivery.trace_id.parse().ok()?,
-        labels: Labels {
-            event_type: delivery.event_type.clone(),
-            source: delivery.source_system.clone(),
-            tenant_id: delivery.tenant_id.map(TenantId),
-            template: delivery.template_key.clone(),
-        },
-    })
+    let work = Work::Deliver {
+        delivery_id: DeliveryId(delivery.id),
+        channel: delivery.channel.parse().ok()?,
+        generation: 0,
+        attempt: 1,
+    };
+    let labels = Labels {
+        event_type: delivery.event_type.clone(),
+        source: delivery.source_system.clone(),
+        tenant_id: delivery.tenant_id.map(TenantId),
+        template: delivery.template_key.clone(),
+    };
+    Some(WorkMessage::new(
+        work,
+        delivery.trace_id.parse().ok()?,
+        labels,
+    ))
 }
 
 fn receipt_message(receipt: &NewReceipt) -> Option<NewMessage> {
-    Some(NewMessage::work(&WorkMessage {
-        version: VERSION,
-        work: Work::ApplyReceipt {
-            receipt_id: ReceiptId(receipt.id),
-        },
-        trace_id: receipt.trace_id.parse().ok()?,
-        labels: Labels::default(),
-    }))
+    let trace_id = receipt.trace_id.parse().ok()?;
+    Some(NewMessage::work(&WorkMessage::apply_receipt(
+        ReceiptId(receipt.id),
+        trace_id,
+    )))
 }
 
 fn new_receipt(

@@ -139,6 +139,7 @@ impl World {
             delivery: None,
             setup,
         };
+        world.until_ready(app.ops).await;
         if world.setup.router {
             world.start_router().await?;
         }
@@ -172,7 +173,8 @@ impl World {
         let router_worker::cli::Command::Run(args) = cli.command else {
             unreachable!("`run` was parsed")
         };
-        router_worker::app::App::start(*args, &lifecycle).await?;
+        let app = router_worker::app::App::start(*args, &lifecycle).await?;
+        self.until_ready(app.ops).await;
         self.router = Some(lifecycle);
         Ok(())
     }
@@ -212,7 +214,8 @@ impl World {
         let delivery_worker::cli::Command::Run(args) = cli.command else {
             unreachable!("`run` was parsed")
         };
-        delivery_worker::app::App::start(*args, &lifecycle).await?;
+        let app = delivery_worker::app::App::start(*args, &lifecycle).await?;
+        self.until_ready(app.ops).await;
         self.delivery = Some(lifecycle);
         Ok(())
     }

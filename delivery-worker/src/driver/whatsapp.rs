@@ -28,16 +28,7 @@ pub(crate) async fn send(client: &WppClient, delivery: &ClaimedDelivery) -> Outc
         }),
         request_id: delivery.id.simple().to_string(),
     };
-    let outcome = client.send_text(&message).await;
-    if let SendOutcome::Refused {
-        code: FailureCode::SessionNotStarted,
-        ..
-    } = &outcome
-    {
-        // Facts §1.3 E12: the retry finds the session started. A failure here is the retry's to meet.
-        let _ = client.start_session(account).await;
-    }
-    match outcome {
+    match client.send_text(&message).await {
         SendOutcome::Accepted {
             message_id,
             correlation_id,

@@ -88,11 +88,23 @@ pub(crate) async fn read_body(request: Request, largest: usize) -> Result<Bytes,
     let body: Body = request.into_body();
     match tokio::time::timeout(SLOWEST_BODY, axum::body::to_bytes(body, largest)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        // Either the limit, or the caller hung up and reads no answer.
-        Ok(Err(_)) => Err(too_large()),
+        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
+        // The caller hung up, or its body broke off: hardly anybody reads this answer.
+        Ok(Err(_)) => Err(Problem::new(Code::MalformedJson, "the body broke off")),
         Err(_) => Err(Problem::new(
             Code::BodyTooSlow,
             "the body took too long to arrive",
         )),
     }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use shared::domain::event::IncomingEvent;
 use shared::domain::ids::{EventId, TraceId};
+use shared::runtime::batcher::Rejected;
 use shared::source::wpp_gateway::WppGateway;
 use shared::source::{DoorSecrets, Reading, Source};
 
@@ -116,11 +117,22 @@ async fn store(
     };
     let request = AcceptRequest::new(event, arrival, &state.directory.get());
     let trace_id = request.trace_id().to_owned();
-    let accepted = state.accept.submit(request).await.map_err(|_| {
+    let unavailable = || {
         Problem::new(
             Code::Unavailable,
             "the event could not be stored now; send it again",
         )
+    };
+    let accepted = match state.accept.submit(request.clone()).await {
+        // It is authentic, so its bytes are kept, whatever the database makes of them.
+        Err(Rejected::Data) => state.accept.submit(request.bare()).await,
+        other => other,
+    };
+    let accepted = accepted.map_err(|rejected| match rejected {
+        Rejected::Unavailable | Rejected::Stopping => unavailable(),
+        Rejected::Data | Rejected::Panicked => {
+            Problem::new(Code::Internal, "the event could not be stored")
+        }
     })?;
     let (event_id, outcome) = match accepted {
         Accepted::New { event_id } => (event_id, "new"),

@@ -13,6 +13,7 @@ use super::dead::Letter;
 use super::relay::Relay;
 use super::topology::{Queue, Target};
 use crate::domain::delivery::DeliveryState;
+use crate::domain::failure::FailureCode;
 use crate::domain::ids::{EventId, LetterId, RoutingId, TraceId};
 use crate::domain::message::{Work, WorkMessage, WorkQueue};
 use crate::runtime::clock::Clock;
@@ -68,10 +69,56 @@ impl Burial {
         }
     }
 
-    async fn record(&self, item: &DeadItem, queue: WorkQueue) -> StoreResult<Vec<OutboxRow>> {
+    /// Records a letter that the broker made by itself (delivery limit): its row, and its subject
+    /// marked. The letter itself lies beside its work queue already. Safe to repeat.
+    ///
+    /// # Errors
+    /// The database is unwell: hold the message and call again.
+    pub async fn note_broker_letter(
+        &self,
+        message: &WorkMessage,
+        queue: WorkQueue,
+    ) -> Result<(), NotRecorded> {
+        let item = DeadItem {
+            code: FailureCode::BrokerDeliveryLimit,
+            queue: Queue::Work(queue),
+            message: Some(message.clone()),
+            body: Vec::new(),
+            headers: serde_json::Map::new(),
+            delivery_count: 0,
+        };
+        let noted = async {
+            let letter = self.letter(&item, queue);
+            let mut conn = self.pool.acquire().await?;
+            let mut tx = conn.begin().await?;
+            mark_subject(&mut tx, message, &letter).await?;
+            let row = letter.row(
+                queue,
+                subject_kind(Some(message)),
+                Some(message.work.subject()),
+            );
+            dead_letters::insert_new(&mut tx, &[row]).await?;
+            tx.commit().await?;
+            StoreResult::Ok(())
+        };
+        noted.await.map_err(|error| {
+            tracing::warn!(queue = queue.name(), error = %chain(&error), "a letter of the broker cannot be recorded yet");
+            NotRecorded
+        })?;
+        tracing::error!(
+            queue = queue.name(),
+            trace_id = message.trace_id.as_str(),
+            message.kind = message.work.kind(),
+            failure.code = item.code.as_str(),
+            "the broker gave a message up"
+        );
+        Ok(())
+    }
+
+    fn letter(&self, item: &DeadItem, queue: WorkQueue) -> Letter {
         let now = self.clock.now();
         let message = item.message.as_ref();
-        let letter = Letter {
+        Letter {
             id: LetterId::generate(),
             generation: message.map_or(0, |message| message.work.generation()),
             code: item.code,
@@ -88,21 +135,23 @@ impl Burial {
                 WorkQueue::Route | WorkQueue::Receipts => None,
             },
             template: message.and_then(|message| message.labels.template.clone()),
-        };
-        let subject_kind = match message.map(|message| &message.work) {
-            Some(Work::Route { .. }) => "event",
-            Some(Work::Deliver { .. }) => "delivery",
-            Some(Work::ApplyReceipt { .. }) => "receipt",
-            None => "message",
-        };
+        }
+    }
+
+    async fn record(&self, item: &DeadItem, queue: WorkQueue) -> StoreResult<Vec<OutboxRow>> {
+        let message = item.message.as_ref();
+        let letter = self.letter(item, queue);
         let subject = message.map(|message| message.work.subject());
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
         if let Some(message) = message {
             mark_subject(&mut tx, message, &letter).await?;
         }
-        let new =
-            dead_letters::insert_new(&mut tx, &[letter.row(queue, subject_kind, subject)]).await?;
+        let new = dead_letters::insert_new(
+            &mut tx,
+            &[letter.row(queue, subject_kind(message), subject)],
+        )
+        .await?;
         let messages = if new.is_empty() {
             Vec::new()
         } else {
@@ -111,6 +160,15 @@ impl Burial {
         let rows = outbox::insert(&mut tx, messages).await?;
         tx.commit().await?;
         Ok(rows)
+    }
+}
+
+fn subject_kind(message: Option<&WorkMessage>) -> &'static str {
+    match message.map(|message| &message.work) {
+        Some(Work::Route { .. }) => "event",
+        Some(Work::Deliver { .. }) => "delivery",
+        Some(Work::ApplyReceipt { .. }) => "receipt",
+        None => "message",
     }
 }
 

@@ -61,15 +61,20 @@ impl Confirms {
         }
     }
 
-    /// One outcome per message; `ids` are theirs, in the order of the chunk.
-    pub(super) fn outcomes<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Vec<Outcome> {
+    /// One outcome per message; `ids` are theirs, in the order of the chunk, and `missing` is why
+    /// a confirm did not come.
+    pub(super) fn outcomes<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a str>,
+        missing: PublishError,
+    ) -> Vec<Outcome> {
         let complete = self
             .confirms
             .iter()
             .all(|confirm| matches!(confirm, Some(Confirm::Ack { .. } | Confirm::Nack)));
         ids.zip(&self.confirms)
             .map(|(id, confirm)| match confirm {
-                None => Err(PublishError::Timeout),
+                None => Err(missing),
                 Some(Confirm::Closed) => Err(PublishError::ChannelClosed),
                 Some(Confirm::Nack) => Err(PublishError::Nack),
                 Some(Confirm::Ack { carried_return }) => {
@@ -123,7 +128,7 @@ mod tests {
             collected.record_return(*id);
         }
         let ids = ["a", "b", "c"].into_iter().take(confirms.len());
-        assert_eq!(collected.outcomes(ids), expected);
+        assert_eq!(collected.outcomes(ids, PublishError::Timeout), expected);
     }
 
     #[test]

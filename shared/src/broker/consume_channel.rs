@@ -1,6 +1,6 @@
-//! The AMQP side of a consumer: one channel, at most one subscription at a time, and what was
-//! taken on it.
+//! The AMQP side of a consumer: one channel, its subscription, and what was taken on it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -38,65 +38,40 @@ pub(super) struct Taken(Option<lapin::Result<Delivery>>);
 
 pub(super) struct ConsumeChannel {
     queue: Queue,
-    queue_name: String,
-    tag: String,
+    live: Arc<Live>,
     channel: Channel,
+    /// `None` once it stops.
     subscription: Option<Consumer>,
-    /// Counts the subscriptions: a quorum queue remembers a cancelled one while it has messages out.
-    subscriptions: u32,
     ledger: Ledger,
-    /// No subscription any more.
-    stopping: bool,
 }
 
 impl ConsumeChannel {
     /// Opens a channel and subscribes.
     pub(super) async fn open(
-        live: &Live,
+        live: &Arc<Live>,
         session: &Session,
         config: &ConsumerConfig,
     ) -> Result<Self, Ended> {
         let channel = live.open_channel().await.map_err(|e| ended(&e))?;
-        channel
-            .basic_qos(config.prefetch, BasicQosOptions::default())
-            .await
-            .map_err(|e| ended(&e))?;
-        let mut this = Self {
+        let qos = channel.basic_qos(config.prefetch, BasicQosOptions::default());
+        live.guard(qos).await.map_err(|e| ended(&e))?;
+        let subscribing = channel.basic_consume(
+            session.topology().queue(config.queue).into(),
+            config.name.as_str().into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let subscription = live.guard(subscribing).await.map_err(|e| ended(&e))?;
+        Ok(Self {
             queue: config.queue,
-            queue_name: session.topology().queue(config.queue),
-            tag: config.name.clone(),
+            live: Arc::clone(live),
             channel,
-            subscription: None,
-            subscriptions: 0,
+            subscription: Some(subscription),
             ledger: Ledger::default(),
-            stopping: false,
-        };
-        this.resume().await?;
-        Ok(this)
+        })
     }
 
-    /// Subscribes, unless there is a subscription or it stops.
-    pub(super) async fn resume(&mut self) -> Result<(), Ended> {
-        if self.subscription.is_some() || self.stopping {
-            return Ok(());
-        }
-        self.subscriptions += 1;
-        let tag = format!("{}-{}", self.tag, self.subscriptions);
-        let consumer = self
-            .channel
-            .basic_consume(
-                self.queue_name.as_str().into(),
-                tag.into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await
-            .map_err(|e| ended(&e))?;
-        self.subscription = Some(consumer);
-        Ok(())
-    }
-
-    /// Waits for the next delivery; for ever without a subscription. Cancel safe.
+    /// Waits for the next delivery; for ever once unsubscribed. Cancel safe.
     pub(super) async fn next(&mut self) -> Taken {
         match &mut self.subscription {
             Some(subscription) => Taken(subscription.next().await),
@@ -116,7 +91,10 @@ impl ConsumeChannel {
     }
 
     /// Unsubscribes; channel and unacknowledged messages stay. Answers what had been on its way.
-    pub(super) async fn cancel(&mut self) -> Result<Vec<Parcel>, Ended> {
+    ///
+    /// Only for a stop: a quorum queue returns what it has sent and the channel has not yet passed
+    /// on, and each return counts against the delivery limit.
+    pub(super) async fn unsubscribe(&mut self) -> Result<Vec<Parcel>, Ended> {
         let Some(mut subscription) = self.subscription.take() else {
             return Ok(Vec::new());
         };
@@ -137,12 +115,6 @@ impl ConsumeChannel {
         }
     }
 
-    /// Unsubscribes for good.
-    pub(super) async fn stop(&mut self) -> Result<Vec<Parcel>, Ended> {
-        self.stopping = true;
-        self.cancel().await
-    }
-
     /// A delivery needs no more work.
     pub(super) fn settle(&mut self, tag: u64) {
         self.ledger.settle(tag);
@@ -154,23 +126,12 @@ impl ConsumeChannel {
             return Ok(());
         };
         let options = BasicAckOptions { multiple: true };
-        self.channel
-            .basic_ack(tag, options)
-            .await
-            .map_err(|e| ended(&e))
+        let acknowledging = self.channel.basic_ack(tag, options);
+        self.live.guard(acknowledging).await.map_err(|e| ended(&e))
     }
 
     pub(super) fn oldest_unsettled_ms(&self) -> Option<i64> {
         self.ledger.oldest_unsettled_ms()
-    }
-
-    /// Without a subscription nothing tells that the channel broke.
-    pub(super) fn check(&self) -> Result<(), Ended> {
-        if self.channel.status().connected() {
-            Ok(())
-        } else {
-            Err(Ended::Lost)
-        }
     }
 
     /// Closes; what is not acknowledged goes back to the queue.

@@ -1,4 +1,8 @@
 //! The loop behind a consumer: take, run, acknowledge; hold; stop; begin again after an outage.
+//!
+//! One task owns the channel and the books; handlers run in tasks of their own and report back.
+//! Each turn it starts what may start and acknowledges what may be acknowledged, so nothing waits
+//! for a timer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +23,7 @@ use super::session::{Pace, Role, Session};
 const FIRST_HOLD: Duration = Duration::from_secs(1);
 const LONGEST_HOLD: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LONGEST_RETRY: Duration = Duration::from_secs(15);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// A consumer through all its channels.
 pub(super) struct Runner<H> {
@@ -42,7 +46,9 @@ pub(super) struct Runner<H> {
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Flowing,
-    /// Nothing is taken or started until then.
+    /// Nothing is started until then. The subscription stays: the prefetch bounds what is taken,
+    /// and cancelling would make the broker return, and so count against the delivery limit, what
+    /// is on its way (rabbitmq-server #3729, `rabbit_fifo_client:handle_delivery`).
     Holding {
         until: Instant,
     },
@@ -73,7 +79,9 @@ enum Wake {
 type LiveWatch = watch::Receiver<Option<Arc<Live>>>;
 
 impl<H: Handler> Runner<H> {
-    pub(super) fn new(session: Session, config: ConsumerConfig, handler: Arc<H>) -> Self {
+    pub(super) fn new(session: Session, mut config: ConsumerConfig, handler: Arc<H>) -> Self {
+        // To AMQP zero means "no bound".
+        config.prefetch = config.prefetch.max(1);
         Self {
             session,
             config,
@@ -91,7 +99,12 @@ impl<H: Handler> Runner<H> {
     /// Consumes until `stop`.
     pub(super) async fn run(mut self, stop: &CancellationToken) {
         let mut links = self.session.link(Role::Consume).watch_live();
+        let mut epoch = 0;
         while let Some(live) = self.wait_for_link(&mut links, stop).await {
+            if live.epoch != epoch {
+                epoch = live.epoch;
+                self.retry_pace.reset();
+            }
             let ended = self.serve(&live, &mut links, stop).await;
             self.config.view.set_state(ConsumerState::Down);
             self.config.view.set_oldest_unsettled(None);
@@ -101,8 +114,12 @@ impl<H: Handler> Runner<H> {
                 Ended::Lost => warn!(queue, "the consumer lost its channel"),
                 Ended::Missing => {
                     warn!(queue, "the queue is missing; declaring the topology again");
-                    if self.session.link(Role::Consume).declare_again(&live).await {
-                        self.session.report_gap();
+                    let link = self.session.link(Role::Consume);
+                    tokio::select! {
+                        declared = link.declare_again(&live) => if declared {
+                            self.session.report_gap();
+                        },
+                        () = stop.cancelled() => break,
                     }
                 }
             }
@@ -137,7 +154,7 @@ impl<H: Handler> Runner<H> {
     /// Serves one channel until it ends.
     async fn serve(
         &mut self,
-        live: &Live,
+        live: &Arc<Live>,
         links: &mut LiveWatch,
         stop: &CancellationToken,
     ) -> Ended {
@@ -149,7 +166,7 @@ impl<H: Handler> Runner<H> {
         let mut ready = VecDeque::new();
         loop {
             while let Some(finished) = self.tasks.try_join_next() {
-                if let Err(ended) = self.on_finished(&mut channel, &mut ready, finished).await {
+                if let Err(ended) = self.on_finished(&mut channel, &mut ready, finished) {
                     return ended;
                 }
             }
@@ -165,12 +182,10 @@ impl<H: Handler> Runner<H> {
             }
             let step = match self.wait(&mut channel, links, stop).await {
                 Wake::Taken(taken) => self.on_taken(&mut channel, &mut ready, taken),
-                Wake::Finished(finished) => {
-                    self.on_finished(&mut channel, &mut ready, finished).await
-                }
+                Wake::Finished(finished) => self.on_finished(&mut channel, &mut ready, finished),
                 Wake::HoldOver => {
                     self.mode = Mode::Probing { started: false };
-                    channel.check()
+                    Ok(())
                 }
                 Wake::LinkChanged => match &*links.borrow() {
                     Some(open) if open.epoch == live.epoch => Ok(()),
@@ -178,7 +193,7 @@ impl<H: Handler> Runner<H> {
                 },
                 Wake::Stop => {
                     self.stop_at = Some(Instant::now() + self.config.stop_timeout);
-                    channel.stop().await.map(|rest| ready.extend(rest))
+                    channel.unsubscribe().await.map(|rest| ready.extend(rest))
                 }
                 Wake::StopTimeout => {
                     warn!(
@@ -231,7 +246,7 @@ impl<H: Handler> Runner<H> {
         Ok(())
     }
 
-    async fn on_finished(
+    fn on_finished(
         &mut self,
         channel: &mut ConsumeChannel,
         ready: &mut VecDeque<Parcel>,
@@ -255,7 +270,9 @@ impl<H: Handler> Runner<H> {
                     channel.settle(finished.tag);
                 }
                 if finished.probe {
-                    self.flow_again(channel).await?;
+                    self.mode = Mode::Flowing;
+                    self.hold_pace.reset();
+                    info!(queue = self.config.queue.label(), "holding is over");
                 }
             }
             Settled::Hold(parcel) => {
@@ -264,7 +281,6 @@ impl<H: Handler> Runner<H> {
                 }
                 if finished.probe || self.mode == Mode::Flowing {
                     self.hold();
-                    ready.extend(channel.cancel().await?);
                 }
             }
         }
@@ -281,13 +297,6 @@ impl<H: Handler> Runner<H> {
             queue = self.config.queue.label(),
             wait_ms, "holding: a dependency is unwell"
         );
-    }
-
-    async fn flow_again(&mut self, channel: &mut ConsumeChannel) -> Result<(), Ended> {
-        self.mode = Mode::Flowing;
-        self.hold_pace.reset();
-        info!(queue = self.config.queue.label(), "holding is over");
-        channel.resume().await
     }
 
     /// Starts what may start now.

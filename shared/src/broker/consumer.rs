@@ -76,7 +76,7 @@ pub enum Verdict {
     Done,
     /// It is given up: [`Handler::dead`] writes row and letter, then acknowledge.
     Dead(FailureCode),
-    /// A dependency is unwell: keep it, stop taking more, try again later.
+    /// A dependency is unwell: keep it, start nothing, try again later.
     Hold,
 }
 
@@ -133,7 +133,8 @@ pub enum ConsumerState {
     Down,
     /// Taking messages.
     Flowing,
-    /// A handler said [`Verdict::Hold`]: nothing is taken until one of the held succeeds.
+    /// A handler said [`Verdict::Hold`]: nothing is started until one of the held succeeds, and
+    /// at most the prefetch is kept.
     Holding,
 }
 

@@ -180,7 +180,7 @@ mod tests {
         Letter {
             id: LetterId(uuid::Uuid::from_u128(1)),
             generation: 2,
-            code: FailureCode::RetriesExhausted,
+            code: FailureCode::GatewayUnreachable,
             attempts: 4,
             first_at: DateTime::UNIX_EPOCH,
             last_at: DateTime::from_timestamp(60, 5_000_000).unwrap(),

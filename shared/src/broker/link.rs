@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, Event};
+use lapin::{
+    AsyncTcpStream, Channel, Connection, ConnectionProperties, ConnectionState, ErrorKind, Event,
+};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +22,7 @@ use super::socket::{Socket, SocketGuard};
 use super::topology::Topology;
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(15);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A connection that lived this long was a real one: the next waits begin small again.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// Creating eleven quorum queues on a busy cluster takes seconds.
@@ -52,10 +54,32 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) async fn open_channel(&self) -> lapin::Result<Channel> {
-        self.connection.create_channel().await
+        self.guard(self.connection.create_channel()).await
     }
 
-    /// Closes within a bound; dropping the socket ends what does not answer.
+    /// Waits for an answer of the broker, but not past the end of the connection: the client
+    /// library leaves a call that begins just then without an answer for ever.
+    pub(super) async fn guard<T>(
+        &self,
+        call: impl Future<Output = lapin::Result<T>>,
+    ) -> lapin::Result<T> {
+        tokio::select! {
+            biased;
+            answer = call => answer,
+            () = self.died() => {
+                Err(ErrorKind::InvalidConnectionState(ConnectionState::Error).into())
+            }
+        }
+    }
+
+    /// Returns when the connection has ended.
+    pub(super) async fn died(&self) {
+        while self.connection.status().connected() {
+            tokio::time::sleep(STATUS_CHECK).await;
+        }
+    }
+
+    /// Closes within a bound; shutting the socket ends what does not answer.
     async fn close(&self) {
         let closing = self.connection.close(200, "closed by Posto".into());
         let _closed_or_gone = timeout(CLOSE_TIMEOUT, closing).await;
@@ -107,6 +131,9 @@ impl Link {
                 Ok(live) => {
                     let since = Instant::now();
                     self.run(session, &live, stop).await;
+                    if stop.is_cancelled() {
+                        break;
+                    }
                     if since.elapsed() >= STABLE_AFTER {
                         pace.reset();
                     }
@@ -197,13 +224,12 @@ impl Link {
     /// Serves an open connection until it ends.
     async fn run(&self, session: &Session, live: &Arc<Live>, stop: &CancellationToken) {
         let mut events = live.connection.events_listener();
-        let mut check = tokio::time::interval(STATUS_CHECK);
         self.live.send_replace(Some(Arc::clone(live)));
         self.set_state(LinkState::Connected);
         if live.epoch > 1 && self.role == Role::Consume {
             session.report_gap();
         }
-        while live.connection.status().connected() {
+        loop {
             tokio::select! {
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(_)) => {
@@ -218,7 +244,7 @@ impl Link {
                         session.report_gap();
                     }
                 }
-                _ = check.tick() => {}
+                () = live.died() => break,
                 () = stop.cancelled() => break,
             }
         }
@@ -243,8 +269,8 @@ impl Link {
 
     async fn declare_on(&self, live: &Live) -> lapin::Result<()> {
         let channel = live.open_channel().await?;
-        declare(&channel, &self.topology).await?;
-        channel.close(200, "declared".into()).await
+        live.guard(declare(&channel, &self.topology)).await?;
+        live.guard(channel.close(200, "declared".into())).await
     }
 
     fn set_down(&self, cause: DownCause) {
@@ -259,7 +285,14 @@ impl Link {
                 true
             }
             _ => {
-                self.warn("the connection to the broker is down", cause.as_str());
+                if cause == DownCause::Stopped {
+                    info!(
+                        link = self.role.as_str(),
+                        "the connection to the broker is closed"
+                    );
+                } else {
+                    self.warn("the connection to the broker is down", cause.as_str());
+                }
                 *state = down(cause);
                 true
             }

@@ -1,6 +1,6 @@
 //! Binds the relay to the `outbox` table.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus::Registry;
 use sqlx::PgPool;
@@ -54,12 +54,10 @@ pub fn start_relay(
 impl Relay {
     /// Hands over rows that were just committed. What there is no room for is swept later.
     pub fn hand_over(&self, rows: Vec<OutboxRow>) {
-        if !rows.is_empty() {
-            self.offer(
-                rows.into_iter().filter_map(hot_row).collect(),
-                Instant::now(),
-            );
-        }
+        let Some(leased_at) = rows.iter().map(|row| row.leased_at).min() else {
+            return;
+        };
+        self.offer(rows.into_iter().filter_map(hot_row).collect(), leased_at);
     }
 }
 

@@ -5,6 +5,7 @@
 //! serves one chunk at a time and `confirms.rs` tells by message id what was returned.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,15 +17,16 @@ use lapin::types::{AMQPValue, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::confirms::Confirms;
 use super::headers::{PUBLISHED_MS, to_table};
+use super::link::Live;
 use super::session::{LinkState, Role, Session};
 use super::topology::Target;
 
 /// Longest wait for the confirms of one chunk.
-pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Messages of one chunk; one channel pipelines one chunk at a time.
 pub const CHUNK: usize = 500;
@@ -112,22 +114,20 @@ impl PublishError {
 }
 
 /// Publishes on the session's publishing connection; clones share its channels.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Publisher {
     session: Session,
     lanes: Arc<Lanes>,
 }
 
-#[derive(Debug)]
 struct Lanes {
     permits: Semaphore,
     idle: Mutex<Vec<Lane>>,
 }
 
 /// A channel in confirm mode with nothing outstanding.
-#[derive(Debug)]
 struct Lane {
-    epoch: u64,
+    live: Arc<Live>,
     channel: Channel,
 }
 
@@ -164,7 +164,7 @@ impl Publisher {
             Ok(Err(error)) => return vec![Err(error); chunk.len()],
             Err(_) => return vec![Err(PublishError::Timeout); chunk.len()],
         };
-        let outcomes = self.run(&lane.channel, chunk, deadline).await;
+        let outcomes = self.run(&lane, chunk, deadline).await;
         let has = |error| outcomes.contains(&Err(error));
         // A missing exchange closes the channel instead of returning the message.
         if has(PublishError::Returned) || has(PublishError::ChannelClosed) {
@@ -187,7 +187,8 @@ impl Publisher {
             .session
             .live(Role::Publish)
             .ok_or(PublishError::NotConnected)?;
-        let usable = |lane: &Lane| lane.epoch == live.epoch && lane.channel.status().connected();
+        let usable =
+            |lane: &Lane| Arc::ptr_eq(&lane.live, &live) && lane.channel.status().connected();
         let idle = {
             let mut idle = self.idle();
             idle.retain(usable);
@@ -198,33 +199,37 @@ impl Publisher {
         }
         let closed = |_| PublishError::ChannelClosed;
         let channel = live.open_channel().await.map_err(closed)?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await
-            .map_err(closed)?;
-        Ok(Lane {
-            epoch: live.epoch,
-            channel,
-        })
+        let confirm = channel.confirm_select(ConfirmSelectOptions::default());
+        live.guard(confirm).await.map_err(closed)?;
+        Ok(Lane { live, channel })
     }
 
     /// Publishes a chunk on a channel of its own and collects the confirms until the deadline.
-    async fn run(&self, channel: &Channel, chunk: &[Outbound], deadline: Instant) -> Vec<Outcome> {
+    async fn run(&self, lane: &Lane, chunk: &[Outbound], deadline: Instant) -> Vec<Outcome> {
         let mut confirms: FuturesUnordered<_> = chunk
             .iter()
             .enumerate()
-            .map(|(index, message)| async move { (index, self.send(channel, message).await) })
+            .map(|(index, message)| async move { (index, self.send(&lane.channel, message).await) })
             .collect();
         let mut collected = Confirms::new(chunk.len());
-        while let Ok(Some((index, confirm))) = timeout_at(deadline, confirms.next()).await {
-            collected.add(index, confirm);
-        }
+        let mut died = pin!(lane.live.died());
+        let missing = loop {
+            tokio::select! {
+                biased;
+                confirm = confirms.next() => match confirm {
+                    Some((index, confirm)) => collected.add(index, confirm),
+                    None => break PublishError::Timeout,
+                },
+                () = &mut died => break PublishError::ChannelClosed,
+                () = sleep_until(deadline) => break PublishError::Timeout,
+            }
+        };
         // What completed meanwhile may carry the return of a message that is already confirmed.
         while let Some(Some((index, confirm))) = confirms.next().now_or_never() {
             collected.add(index, confirm);
         }
         let ids = chunk.iter().map(|message| message.message_id.as_str());
-        collected.outcomes(ids)
+        collected.outcomes(ids, missing)
     }
 
     async fn send(&self, channel: &Channel, message: &Outbound) -> lapin::Result<Confirmation> {

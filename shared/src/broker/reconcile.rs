@@ -17,14 +17,15 @@ use super::relay::Relay;
 use super::session::Session;
 use super::topology::Queue;
 use crate::domain::channel::Channel;
-use crate::domain::ids::{DeliveryId, EventId, ReceiptId, TenantId, TraceId};
-use crate::domain::message::{Labels, VERSION, Work, WorkMessage, WorkQueue};
+use crate::domain::ids::{EventId, ReceiptId, TenantId, TraceId};
+use crate::domain::message::{Labels, WorkMessage, WorkQueue};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::ops::{Check, Readiness};
 use crate::runtime::telemetry::chain;
 use crate::store::deliveries::DueDelivery;
 use crate::store::outbox::{self, NewMessage};
-use crate::store::{StoreResult, reconcile};
+use crate::store::reconcile::{LostEvent, LostReceipt};
+use crate::store::{StoreResult, pool, reconcile};
 
 /// How often is looked, besides at once after a gap.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -123,8 +124,7 @@ impl Reconciler {
         }
     }
 
-    /// After a gap nothing proves that the broker has kept anything, so an empty queue is asked
-    /// with a short margin only.
+    /// After a gap nothing proves that the broker has kept anything, so nothing is left a margin.
     async fn look(&mut self, gap: bool) -> StoreResult<()> {
         let Some(mut before) = self.watermark().await else {
             return Ok(());
@@ -132,25 +132,21 @@ impl Reconciler {
         if !gap {
             before -= MARGIN;
         }
-        loop {
-            let found = match self.subjects {
-                Subjects::Events => self.events(before).await?,
-                Subjects::Deliveries(channel) => self.deliveries(channel, before).await?,
-                Subjects::Receipts => self.receipts(before).await?,
-            };
-            self.orphans.set(i64::try_from(found).unwrap_or(i64::MAX));
-            if found > 0 {
-                self.recovered.inc_by(found as u64);
-                tracing::warn!(
-                    queue = self.subjects.queue().name(),
-                    found,
-                    "work without a message got a new one"
-                );
-            }
-            if found < usize::try_from(PAGE).unwrap_or(usize::MAX) {
-                return Ok(());
-            }
+        let found = match self.subjects {
+            Subjects::Events => self.events(before).await?,
+            Subjects::Deliveries(channel) => self.deliveries(channel, before).await?,
+            Subjects::Receipts => self.receipts(before).await?,
+        };
+        self.orphans.set(i64::try_from(found).unwrap_or(i64::MAX));
+        if found > 0 {
+            self.recovered.inc_by(found as u64);
+            tracing::warn!(
+                queue = self.subjects.queue().name(),
+                found,
+                "work without a message got a new one"
+            );
         }
+        Ok(())
     }
 
     /// Up to when everything published has been seen: now for an empty queue, else the newest
@@ -176,100 +172,91 @@ impl Reconciler {
     }
 
     async fn events(&mut self, before: DateTime<Utc>) -> StoreResult<usize> {
-        let mut conn = self.pool.acquire().await?;
-        let lost = reconcile::lost_events(&mut conn, before, PAGE).await?;
         self.again.retain(|_, at| at.elapsed() < MARGIN * 2);
-        let fresh: Vec<_> = lost
-            .iter()
-            .filter(|event| !self.again.contains_key(&event.id))
-            .collect();
-        let messages = fresh
-            .iter()
-            .filter_map(|event| {
-                let message = WorkMessage {
-                    version: VERSION,
-                    work: Work::Route {
-                        event_id: EventId(event.id),
-                        run: 0,
-                        generation: 0,
-                    },
-                    trace_id: event.trace_id.parse().ok()?,
-                    labels: Labels {
-                        event_type: event.event_type.clone(),
-                        source: event.source_system.clone(),
-                        tenant_id: event.tenant_id.map(TenantId),
-                        template: None,
-                    },
-                };
-                Some(NewMessage::work(&message))
-            })
-            .collect();
-        let rows = outbox::insert(&mut conn, messages).await?;
-        let found = rows.len();
-        self.relay.hand_over(rows);
-        self.again
-            .extend(fresh.iter().map(|event| (event.id, Instant::now())));
+        let mut conn = self.pool.acquire().await?;
+        let (mut after, mut undecided, mut found) = (Uuid::nil(), false, 0);
+        loop {
+            let lost = reconcile::lost_events(&mut conn, before, after, PAGE).await?;
+            let Some(last) = lost.last() else { break };
+            (after, undecided) = (last.id, true);
+            let fresh: Vec<_> = lost
+                .into_iter()
+                .filter(|event| !self.again.contains_key(&event.id))
+                .collect();
+            let rows =
+                outbox::insert(&mut conn, fresh.iter().filter_map(event_message).collect()).await?;
+            found += rows.len();
+            self.relay.hand_over(rows);
+            self.again
+                .extend(fresh.iter().map(|event| (event.id, Instant::now())));
+        }
+        if !undecided {
+            reconcile::remember_decided(&mut conn, before).await?;
+        }
         Ok(found)
     }
 
     async fn deliveries(&self, channel: Channel, before: DateTime<Utc>) -> StoreResult<usize> {
         let mut conn = self.pool.acquire().await?;
-        let mut tx = conn.begin().await?;
-        let lost = reconcile::take_lost_deliveries(&mut tx, channel.as_str(), before, PAGE).await?;
-        let messages = lost
-            .iter()
-            .filter_map(|delivery| delivery_message(delivery, channel))
-            .collect();
-        let rows = outbox::insert(&mut tx, messages).await?;
-        tx.commit().await?;
-        self.relay.hand_over(rows);
-        Ok(lost.len())
+        let mut found = 0;
+        loop {
+            let mut tx = conn.begin().await?;
+            let lost =
+                reconcile::take_lost_deliveries(&mut tx, channel.as_str(), before, PAGE).await?;
+            let messages = lost
+                .iter()
+                .filter_map(DueDelivery::message)
+                .map(|message| NewMessage::work(&message))
+                .collect();
+            let rows = outbox::insert(&mut tx, messages).await?;
+            tx.commit().await?;
+            self.relay.hand_over(rows);
+            found += lost.len();
+            if lost.is_empty() {
+                return Ok(found);
+            }
+        }
     }
 
     async fn receipts(&self, before: DateTime<Utc>) -> StoreResult<usize> {
         let mut conn = self.pool.acquire().await?;
-        let mut tx = conn.begin().await?;
-        let lost = reconcile::take_lost_receipts(&mut tx, before, PAGE).await?;
-        let messages = lost
-            .iter()
-            .map(|receipt| {
-                NewMessage::work(&WorkMessage {
-                    version: VERSION,
-                    work: Work::ApplyReceipt {
-                        receipt_id: ReceiptId(receipt.id),
-                    },
-                    trace_id: receipt
-                        .trace_id
-                        .parse()
-                        .unwrap_or_else(|_| TraceId::generate()),
-                    labels: Labels::default(),
-                })
-            })
-            .collect();
-        let rows = outbox::insert(&mut tx, messages).await?;
-        tx.commit().await?;
-        self.relay.hand_over(rows);
-        Ok(lost.len())
+        let mut found = 0;
+        loop {
+            let mut tx = conn.begin().await?;
+            let lost = reconcile::take_lost_receipts(&mut tx, before, PAGE).await?;
+            let messages = lost.iter().map(receipt_message).collect();
+            let rows = outbox::insert(&mut tx, messages).await?;
+            tx.commit().await?;
+            self.relay.hand_over(rows);
+            found += lost.len();
+            if lost.is_empty() {
+                return Ok(found);
+            }
+        }
     }
 }
 
-fn delivery_message(delivery: &DueDelivery, channel: Channel) -> Option<NewMessage> {
-    Some(NewMessage::work(&WorkMessage {
-        version: VERSION,
-        work: Work::Deliver {
-            delivery_id: DeliveryId(delivery.id),
-            channel,
-            generation: delivery.generation,
-            attempt: delivery.attempt,
-        },
-        trace_id: delivery.trace_id.parse().ok()?,
-        labels: Labels {
-            event_type: delivery.event_type.clone(),
-            source: delivery.source_system.clone(),
-            tenant_id: delivery.tenant_id.map(TenantId),
-            template: delivery.template_key.clone(),
-        },
-    }))
+fn event_message(event: &LostEvent) -> Option<NewMessage> {
+    let labels = Labels {
+        event_type: event.event_type.clone(),
+        source: event.source_system.clone(),
+        tenant_id: event.tenant_id.map(TenantId),
+        template: None,
+    };
+    let trace_id = event.trace_id.parse().ok()?;
+    Some(NewMessage::work(&WorkMessage::route(
+        EventId(event.id),
+        trace_id,
+        labels,
+    )))
+}
+
+fn receipt_message(receipt: &LostReceipt) -> NewMessage {
+    let trace_id = receipt
+        .trace_id
+        .parse()
+        .unwrap_or_else(|_| TraceId::generate());
+    NewMessage::work(&WorkMessage::apply_receipt(ReceiptId(receipt.id), trace_id))
 }
 
 /// The readiness of a worker: its database answers, its broker is reached, its queues exist and it
@@ -280,7 +267,7 @@ pub fn readiness(pool: PgPool, session: Session, views: Vec<ConsumerView>) -> Re
     Arc::new(move || {
         let (pool, session, views) = (pool.clone(), session.clone(), Arc::clone(&views));
         Box::pin(async move {
-            let database = pool.acquire().await.err().map(|error| chain(&error));
+            let database = pool::ping(&pool).await.err().map(|error| chain(&error));
             let broker = health::check(&session).await;
             let fault = (!broker.is_ready()).then(|| {
                 format!(

@@ -24,9 +24,7 @@ use super::session::{Pace, Session};
 use super::sweeper::Sweeper;
 use super::topology::Target;
 
-/// The lease of a row that is handed to the hot path or to the sweeper, from the moment of its
-/// insert or its lease: `available_at` = database now + this.
-pub const HOT_LEASE: Duration = Duration::from_secs(20);
+pub use crate::store::outbox::HOT_LEASE;
 
 /// Rows that may wait for the hot path.
 const HOT_ROOM: usize = 2_000;

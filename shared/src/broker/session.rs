@@ -3,7 +3,7 @@
 //!
 //! It never gives up and never blocks its users: they see the state of each connection in a
 //! `watch` and fail fast while it is down. This is also the one home of the `backoff` crate
-//! (unmaintained, RUSTSEC-2025-0012): replace it by one edit of [`Pace`].
+//! (unmaintained, RUSTSEC-2025-0012): replace it by one edit of `Pace`.
 
 use std::fmt;
 use std::sync::Arc;

@@ -27,6 +27,43 @@ pub struct WorkMessage {
     pub labels: Labels,
 }
 
+impl WorkMessage {
+    /// A message of this build's version.
+    #[must_use]
+    pub const fn new(work: Work, trace_id: TraceId, labels: Labels) -> Self {
+        Self {
+            version: VERSION,
+            work,
+            trace_id,
+            labels,
+        }
+    }
+
+    /// Asks for the first decision about an event.
+    #[must_use]
+    pub const fn route(event_id: EventId, trace_id: TraceId, labels: Labels) -> Self {
+        Self::new(
+            Work::Route {
+                event_id,
+                run: 0,
+                generation: 0,
+            },
+            trace_id,
+            labels,
+        )
+    }
+
+    /// Asks for a receipt to be applied.
+    #[must_use]
+    pub fn apply_receipt(receipt_id: ReceiptId, trace_id: TraceId) -> Self {
+        Self::new(
+            Work::ApplyReceipt { receipt_id },
+            trace_id,
+            Labels::default(),
+        )
+    }
+}
+
 /// The kinds of work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -14,6 +14,11 @@ use tokio_util::task::TaskTracker;
 const RUNS_IN_FLIGHT: usize = 2;
 /// How often a run that met a deadlock or a serialisation failure is repeated.
 const CONFLICT_REPEATS: u32 = 8;
+/// The most bytes that are collected into one run, one item more at the most.
+const HEAVIEST_RUN: usize = 16 << 20;
+/// How often a run whose callers wait is tried while the database is away: a pool that was just
+/// restarted under us costs one broken connection or two.
+const TELL_TRIES: u32 = 3;
 /// The longest wait between two tries of a run that is held.
 const LONGEST_HOLD: Duration = Duration::from_secs(5);
 
@@ -42,6 +47,12 @@ pub trait BatchJob: Send + Sync + 'static {
     type Done: Send + 'static;
     /// Why a run failed.
     type Error: BatchError;
+
+    /// What an item weighs in bytes, where items may be large.
+    #[must_use]
+    fn weight(_item: &Self::Item) -> usize {
+        0
+    }
 
     /// Runs one transaction over `items`; answers in their order, one for each.
     fn run(
@@ -138,10 +149,12 @@ async fn collect<J: BatchJob>(
         let Ok(permit) = Arc::clone(&runs).acquire_owned().await else {
             return;
         };
+        let mut weight = J::weight(&first.item);
         let mut items = vec![first.item];
         let mut answers = vec![first.done];
-        while items.len() < config.max_items {
+        while items.len() < config.max_items && weight < HEAVIEST_RUN {
             let Ok(next) = arrivals.try_recv() else { break };
+            weight += J::weight(&next.item);
             items.push(next.item);
             answers.push(next.done);
         }
@@ -203,7 +216,7 @@ async fn run_part<J: BatchJob>(
     items: &Arc<Vec<J::Item>>,
     part: std::ops::Range<usize>,
 ) -> Result<Vec<J::Done>, Rejected> {
-    let mut conflicts = 0;
+    let (mut conflicts, mut tries) = (0, 0);
     let mut wait = Duration::from_millis(100);
     loop {
         // In a task of its own so that a panic concerns these items alone.
@@ -232,7 +245,8 @@ async fn run_part<J: BatchJob>(
             }
             Fault::Conflict | Fault::Unavailable => {
                 tracing::warn!(batcher = config.name, items = part.len(), error = %super::telemetry::chain(&error), "the database is not available");
-                if config.when_unavailable == WhenUnavailable::Tell {
+                tries += 1;
+                if config.when_unavailable == WhenUnavailable::Tell && tries >= TELL_TRIES {
                     return Err(Rejected::Unavailable);
                 }
                 tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
@@ -301,9 +315,9 @@ mod tests {
         let job = Double::default();
         let sizes = Arc::clone(&job.sizes);
         let batcher = Batcher::start(job, config(WhenUnavailable::Hold), &TaskTracker::new());
-        let answers = futures_util::future::join_all((0..200).map(|n| batcher.submit(n))).await;
+        let answers = futures_util::future::join_all((100..300).map(|n| batcher.submit(n))).await;
         for (n, answer) in answers.into_iter().enumerate() {
-            assert_eq!(answer, Ok(2 * i64::try_from(n).unwrap()));
+            assert_eq!(answer, Ok(2 * (100 + i64::try_from(n).unwrap())));
         }
         assert!(
             sizes.lock().unwrap().len() < 50,

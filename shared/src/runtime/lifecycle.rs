@@ -8,8 +8,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a clean stop may take before the process ends with an error.
-pub const STOP_BOUND: Duration = Duration::from_secs(25);
+/// How long a clean stop may take before the process ends with an error: the longest send
+/// (`EVENT_PROCESSING_TIMEOUT`, 30 s by default) and the time to record it.
+pub const STOP_BOUND: Duration = Duration::from_secs(45);
 
 /// Tasks that stop together.
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 #[derive(Clone, Debug, clap::Args)]
 pub struct TelemetryArgs {
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
-    #[arg(long, env = "LOG_FILTER", default_value = "info,lapin=warn,sqlx=warn")]
+    #[arg(long, env = "LOG_FILTER", default_value = "info,lapin=off,sqlx=warn")]
     pub log_filter: String,
 }
 

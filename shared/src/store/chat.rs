@@ -228,6 +228,13 @@ async fn insert_messages(
             &rows.iter().map($map).collect::<Vec<_>>()
         };
     }
+    // In the order of their ids, so that two batches cannot deadlock on the counters.
+    sqlx::query!(
+        "select id from chat_threads where id = any($1) order by id for no key update",
+        column!(|r| r.0) as &[i64],
+    )
+    .fetch_all(&mut *conn)
+    .await?;
     sqlx::query!(
         "with input as (
              select * from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::uuid[],

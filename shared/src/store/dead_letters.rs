@@ -84,3 +84,21 @@ pub async fn insert_new(conn: &mut PgConnection, letters: &[NewLetter]) -> Store
     .await?;
     Ok(ids)
 }
+
+/// Marks the letters of deliveries that turned out to have arrived after all.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn supersede(conn: &mut PgConnection, deliveries: &[Uuid]) -> StoreResult<()> {
+    if deliveries.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "update dead_letters set state = 'superseded', settled_at = now()
+         where subject_kind = 'delivery' and subject_id = any($1) and state = 'dead'",
+        deliveries,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -44,6 +44,9 @@ impl StoreError {
     }
 }
 
+/// Classes of SQLSTATE that tell of a database that is unwell (design §2).
+const UNWELL: [&str; 9] = ["08", "25", "28", "3D", "42", "53", "55", "57", "58"];
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let code = error
@@ -55,8 +58,12 @@ impl From<sqlx::Error> for StoreError {
             Some("23514") if error.to_string().contains("no partition of relation") => {
                 Self::Unavailable(error)
             }
-            Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Data(error),
-            Some(_) => Self::Unavailable(error),
+            // Connection, authorisation, resources, operator, system, and a schema that is not the
+            // expected one: wait. Everything else is about the data of this very statement.
+            Some(code) if UNWELL.iter().any(|class| code.starts_with(class)) => {
+                Self::Unavailable(error)
+            }
+            Some(_) => Self::Data(error),
             None => match error {
                 sqlx::Error::ColumnDecode { .. }
                 | sqlx::Error::Decode(_)

@@ -1,6 +1,6 @@
 //! Messages that are to leave: written with the data they are about, deleted after the confirm.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -10,7 +10,7 @@ use super::StoreResult;
 use crate::domain::message::WorkMessage;
 
 /// How long the process that inserts a row may publish it by itself, before the sweeper may.
-pub const HOT_LEASE: Duration = Duration::from_secs(20);
+pub const HOT_LEASE: Duration = Duration::from_secs(15);
 
 /// A message to be written to the outbox.
 #[derive(Clone, Debug)]
@@ -56,6 +56,8 @@ pub struct OutboxRow {
     pub body: Value,
     /// Headers of a letter.
     pub headers: Option<Value>,
+    /// When its lease began, by this process's own monotonic time; never later than it did.
+    pub leased_at: Instant,
 }
 
 /// Writes messages; the caller publishes the answered rows after its commit, within [`HOT_LEASE`].
@@ -69,6 +71,7 @@ pub async fn insert(
     if messages.is_empty() {
         return Ok(Vec::new());
     }
+    let leased_at = Instant::now();
     let mut targets = Vec::with_capacity(messages.len());
     let mut subjects = Vec::with_capacity(messages.len());
     let mut bodies = Vec::with_capacity(messages.len());
@@ -103,6 +106,7 @@ pub async fn insert(
             target: message.target,
             body: message.body,
             headers: message.headers,
+            leased_at,
         })
         .collect())
 }
@@ -127,8 +131,8 @@ pub async fn lease_due(
     limit: i64,
     lease: Duration,
 ) -> StoreResult<Vec<OutboxRow>> {
-    let rows = sqlx::query_as!(
-        OutboxRow,
+    let leased_at = Instant::now();
+    let rows = sqlx::query!(
         r#"update outbox set available_at = now() + make_interval(secs => $2)
            where id in (select id from outbox where available_at <= now() order by available_at
                         for update skip locked limit $1)
@@ -138,7 +142,16 @@ pub async fn lease_due(
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows)
+    Ok(rows
+        .into_iter()
+        .map(|row| OutboxRow {
+            id: row.id,
+            target: row.target,
+            body: row.body,
+            headers: row.headers,
+            leased_at,
+        })
+        .collect())
 }
 
 /// How many messages wait, and the age of the oldest in seconds.

@@ -192,6 +192,21 @@ pub async fn make_partitions(conn: &mut PgConnection) -> Result<(), sqlx::Error>
     tx.commit().await
 }
 
+/// Asks the database for an answer, within a short bound.
+///
+/// # Errors
+/// It did not answer: it is unwell.
+pub async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let asked = async {
+        let mut conn = pool.acquire().await?;
+        sqlx::query_scalar!("select 1").fetch_one(&mut *conn).await
+    };
+    match tokio::time::timeout(Duration::from_secs(2), asked).await {
+        Ok(answer) => answer.map(|_| ()),
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
+}
+
 /// How many whole weeks of partitions lie ahead; readiness warns below two.
 ///
 /// # Errors

@@ -118,8 +118,14 @@ pub struct OpenReceipt {
     pub attempt_id: Option<Uuid>,
     /// That attempt's delivery.
     pub delivery_id: Option<Uuid>,
-    /// How many sends of ours to the same recipient still wait for their echo.
+    /// Our own delivery id, where the echo carries one.
+    pub delivery_ref: Option<Uuid>,
+    /// How many sends of ours to the same recipient may still have their echo coming.
     pub candidates: i64,
+    /// How many sends of ours to the same recipient had that very text.
+    pub same_text: i64,
+    /// Seconds since the receipt came.
+    pub age_s: f64,
 }
 
 /// Locks receipts that are not settled, with what each binds to, in the order of design §1.10:
@@ -140,12 +146,14 @@ pub async fn lock_open(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec
             order by r.id for update
         )
         select o.id, o.event_id, o.trace_id, o.kind, o.channel_id, o.evidence, o.provider_message_id,
-               o.recipient_key, o.recipient, o.body_text, o.provider_at,
+               o.recipient_key, o.recipient, o.body_text, o.provider_at, o.delivery_ref,
+               extract(epoch from now() - o.created_at)::double precision as "age_s!",
+               coalesce(guess.same_text, 0) as "same_text!",
                bound.attempt_id as "attempt_id?", bound.delivery_id as "delivery_id?",
                coalesce(guess.candidates, 0) as "candidates!"
         from open o
         left join lateral (
-            select count(*) as candidates,
+            select count(*) filter (where a.outcome in ('open', 'unknown', 'sent')) as candidates,
                    count(*) filter (where d.body_hash = o.body_hash) as same_text,
                    (array_agg(a.id) filter (where d.body_hash = o.body_hash))[1] as attempt_id
             from deliveries d
@@ -218,7 +226,8 @@ pub async fn settle(conn: &mut PgConnection, settlements: &[Settlement]) -> Stor
              update receipts r
              set state = i.state, delivery_id = i.delivery_id, attempt_id = i.attempt_id, effect = i.effect,
                  applied_at = case when i.state = 'applied' then now() end
-             from input i where r.id = i.id
+             from input i
+             where r.id = i.id and r.state in ('pending', 'unbound') and r.state is distinct from i.state
              returning r.attempt_id, r.provider_message_id
          )
          update delivery_attempts a set provider_message_id = s.provider_message_id
@@ -261,19 +270,48 @@ pub async fn waiting_for_attempts(
     Ok(ids)
 }
 
-/// Unbound receipts of the last 72 hours, oldest first after `after`, for the binder's next look.
+/// Unbound receipts that can be settled by now: those whose attempt became known, and echoes, which
+/// may turn out to be typed on the phone.
 ///
 /// # Errors
 /// See [`super::StoreError`].
-pub async fn unbound(conn: &mut PgConnection, after: Uuid, limit: i64) -> StoreResult<Vec<Uuid>> {
+pub async fn settleable(conn: &mut PgConnection, limit: i64) -> StoreResult<Vec<Uuid>> {
     let ids = sqlx::query_scalar!(
-        "select id from receipts
-         where state = 'unbound' and created_at > now() - interval '72 hours' and id > $1
-         order by id limit $2",
-        after,
+        "select r.id from receipts r
+         where r.state = 'unbound' and r.created_at > now() - interval '72 hours'
+           and (r.kind = 'echo'
+                or exists (select 1 from delivery_attempts a
+                           where a.provider_message_id = r.provider_message_id and a.channel_id = r.channel_id)
+                or exists (select 1 from delivery_attempts a
+                           where a.gateway_correlation_id = r.gateway_correlation_id and a.channel_id = r.channel_id))
+         order by r.id limit $1",
         limit,
     )
     .fetch_all(conn)
     .await?;
     Ok(ids)
+}
+
+/// Gives up on acks that can never bind: of messages that were typed on the phone, and of what
+/// waited for 72 hours. Answers how many.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn ignore_hopeless(conn: &mut PgConnection, limit: i64) -> StoreResult<u64> {
+    let done = sqlx::query!(
+        "update receipts set state = 'ignored', effect = 'no send of ours explains it'
+         where id in (select r.id from receipts r
+                      where r.state = 'unbound'
+                        and (r.created_at <= now() - interval '72 hours'
+                             or (r.kind = 'ack'
+                                 and exists (select 1 from chat_threads t
+                                             join chat_messages m on m.thread_id = t.id
+                                             where t.channel_id = r.channel_id and t.contact_key = r.recipient_key
+                                               and m.message_id = r.provider_message_id and m.origin = 'device')))
+                      order by r.id for update skip locked limit $1)",
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
 }

@@ -23,14 +23,14 @@ pub struct LostEvent {
     pub tenant_id: Option<i64>,
 }
 
-/// Events stored before `before` without a routing and without an outbox row. Where none is
-/// found, remembers that everything up to `before` is decided, so that the next look is short.
+/// Events stored before `before`, after `after`, without a routing and without an outbox row.
 ///
 /// # Errors
 /// See [`super::StoreError`].
 pub async fn lost_events(
     conn: &mut PgConnection,
     before: DateTime<Utc>,
+    after: Uuid,
     limit: i64,
 ) -> StoreResult<Vec<LostEvent>> {
     let rows = sqlx::query_as!(
@@ -39,27 +39,36 @@ pub async fn lost_events(
          from communication_events e
          where e.id >= coalesce((select up_to from reconcile_marks where name = 'events'),
                                 '00000000-0000-0000-0000-000000000000'::uuid)
-           and e.id < hub_uuid_floor($1)
+           and e.id < hub_uuid_floor($1) and e.id > $2
            and not exists (select 1 from routings r where r.event_id = e.id and r.run = 0)
            and not exists (select 1 from outbox o where o.subject_id = e.id)
-         order by e.id limit $2",
+         order by e.id limit $3",
         before,
+        after,
         limit,
     )
-    .fetch_all(&mut *conn)
+    .fetch_all(conn)
     .await?;
-    if rows.is_empty() {
-        // An event that is in the outbox is undecided too: the mark stays before it.
-        sqlx::query!(
-            "insert into reconcile_marks (name, up_to)
-             values ('events', least(hub_uuid_floor($1), (select min(subject_id::text)::uuid from outbox)))
-             on conflict (name) do update set up_to = greatest(reconcile_marks.up_to, excluded.up_to)",
-            before,
-        )
-        .execute(conn)
-        .await?;
-    }
     Ok(rows)
+}
+
+/// Remembers that every event up to `before` has its routing, so that the next look is short. Ids
+/// are made before their transaction commits, hence the distance; an event that still is in the
+/// outbox is undecided too, so the mark stays before it.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn remember_decided(conn: &mut PgConnection, before: DateTime<Utc>) -> StoreResult<()> {
+    sqlx::query!(
+        "insert into reconcile_marks (name, up_to)
+         values ('events', least(hub_uuid_floor($1::timestamptz - interval '5 minutes'),
+                                 (select min(subject_id::text)::uuid from outbox)))
+         on conflict (name) do update set up_to = greatest(reconcile_marks.up_to, excluded.up_to)",
+        before,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Deliveries dispatched before `before` whose message is nowhere; marks them dispatched anew, so

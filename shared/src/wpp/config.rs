@@ -167,7 +167,7 @@ mod tests {
     fn the_secret_shows_in_no_debug_output_and_no_help() {
         let cli = Cli::try_parse_from(["posto", "--wpp-gateway-secret", "hush-hush"])
             .unwrap_or_else(|error| panic!("{error}"));
-        let config = cli.wpp.config(Duration::from_secs(5));
+        let config = cli.wpp.config(Duration::from_secs(5)).unwrap();
         assert_eq!(config.send_timeout, Duration::from_secs(5));
         let header = config.secret_header().expect("a header");
         let shown = format!("{:?} {config:?} {header:?}", cli.wpp);

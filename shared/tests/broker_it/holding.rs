@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use shared::broker::consumer::{ConsumerState, NotRecorded, Verdict};
-use shared::broker::health;
 use shared::broker::publisher::Publisher;
 use shared::broker::topology::Queue;
 use shared::domain::failure::FailureCode;
@@ -14,10 +13,6 @@ use crate::support::handler::{Consuming, Script};
 use crate::support::{TestBroker, event, eventually, route, routes};
 
 const ROUTE: Queue = Queue::Work(WorkQueue::Route);
-
-async fn ready(broker: &TestBroker) -> u32 {
-    health::depth(&broker.session, ROUTE).await.unwrap().ready
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn held_messages_are_kept_and_run_again_without_being_returned() {
@@ -47,13 +42,13 @@ async fn held_messages_are_kept_and_run_again_without_being_returned() {
         consuming.view.state() == ConsumerState::Holding
     })
     .await;
-    assert!(consuming.view.oldest_unsettled_ms().is_some());
     consuming.forget();
-    // Two probes later nothing more was taken than the prefetch.
+    // Two probes later no more than the prefetch is taken.
     for _ in 0..2 {
         consuming.next().await;
     }
-    assert_eq!(ready(&broker).await, 20);
+    broker.wait_ready(ROUTE, 20).await;
+    assert!(consuming.view.oldest_unsettled_ms().is_some());
     consuming.forget();
 
     unwell.store(false, Ordering::SeqCst);

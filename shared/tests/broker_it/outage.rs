@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shared::broker::consumer::Verdict;
+use shared::broker::health;
 use shared::broker::publisher::{Outbound, PublishError, Publisher};
 use shared::broker::session::LinkState;
 use shared::broker::topology::Queue;
@@ -149,5 +150,21 @@ async fn a_consumer_that_starts_without_its_queue_declares_it() {
     publish_until_confirmed(Publisher::new(&broker.session), vec![route(1)]).await;
     consuming.see_all([event(1)]).await;
     consuming.stop().await;
+    broker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_names_a_missing_queue_until_it_is_declared_again() {
+    let broker = TestBroker::start().await;
+    let mut gaps = broker.session.gaps();
+    broker.delete_queue(Queue::Intake).await;
+    let health = health::check(&broker.session).await;
+    assert_eq!(health.missing, ["hub.dead.intake"]);
+    assert!(!health.is_ready());
+    tokio::time::timeout(BOUND, gaps.changed())
+        .await
+        .expect("declared again")
+        .unwrap();
+    assert!(health::check(&broker.session).await.is_ready());
     broker.finish().await;
 }

@@ -1,5 +1,6 @@
 //! What a scenario looks at: the database, the gateway, the broker.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -26,6 +27,36 @@ impl World {
             );
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Waits until a process is ready and its broker reached.
+    ///
+    /// # Panics
+    /// When it is not within [`BOUND`].
+    pub(super) async fn until_ready(&self, ops: SocketAddr) {
+        self.until("the process is ready", async |world| {
+            let Ok(response) = world
+                .client()
+                .get(format!("http://{ops}/readyz"))
+                .send()
+                .await
+            else {
+                return false;
+            };
+            let ready = response.status().is_success();
+            let checks: Value = response.json().await.unwrap_or_default();
+            let broker = checks
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|check| check["name"] == "broker");
+            // Ingest is ready without a broker; a scenario wants it with one.
+            ready
+                && broker.is_some_and(|check| {
+                    ["", "connected"].contains(&check["detail"].as_str().unwrap_or_default())
+                })
+        })
+        .await;
     }
 
     /// The one number that a query answers.
