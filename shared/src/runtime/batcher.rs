@@ -177,7 +177,8 @@ async fn run_all<J: BatchJob>(
 ) {
     let items = Arc::new(items);
     let mut answers: Vec<_> = answers.into_iter().map(Some).collect();
-    let mut parts = vec![0..items.len()];
+    let whole = 0..items.len();
+    let mut parts = vec![whole];
     while let Some(part) = parts.pop() {
         let outcome = run_part(&job, config, &items, part.clone()).await;
         match outcome {

@@ -14,7 +14,10 @@ struct Captured(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0
+            .lock()
+            .expect("because nobody panics with the lock")
+            .extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -116,13 +119,16 @@ async fn a_marker_pushed_through_the_whole_path_stands_in_no_log_and_no_message(
 /// The messages of a queue, as the management UI shows them; they stay where they are.
 async fn peek(queue: &str) -> String {
     let management = std::env::var("RABBITMQ_MANAGEMENT_URL").expect("because ./tests/run sets it");
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("because no option is set");
     let asked = json!({"count": 10, "ackmode": "ack_requeue_true", "encoding": "auto"});
     let response = client
         .post(format!("{management}/api/queues/%2F/{queue}/get"))
         .json(&asked)
         .send()
         .await
-        .unwrap();
-    response.text().await.unwrap()
+        .expect("because the management API is up");
+    response.text().await.expect("because the answer is text")
 }
