@@ -25,7 +25,8 @@ die() {
 # An end that nobody explained still names its place, or the step of a test run (TIMED_STEP).
 report_surprise() {
     local code=$?
-    if ((code != EXPLAINED && BASH_SUBSHELL == 0)); then
+    if ((code != EXPLAINED && BASH_SUBSHELL == 0)) && [[ -z ${SURPRISED:-} ]]; then
+        SURPRISED=yes
         if [[ -n ${TIMED_STEP:-} ]]; then
             printf '\nerror: %s failed\n  -> the lines above say where; mend that, then run this again\n' "$TIMED_STEP" >&2
         else
@@ -33,7 +34,6 @@ report_surprise() {
                 "${0##*/}" "${BASH_SOURCE[1]#"$REPO"/}" "${BASH_LINENO[0]}" "$code" >&2
             printf '  -> the lines above say why; run it again once that is mended, it continues where it was\n' >&2
         fi
-        exit "$EXPLAINED"
     fi
     return "$code"
 }

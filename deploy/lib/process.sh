@@ -25,8 +25,8 @@ forget_process() { rm -f "$STATE/run/$1.pid" "$STATE/run/$1.stamp"; }
 
 # process_birth PID: boot and start time; fails when there is no such process or it is a zombie.
 process_birth() {
-    local line fields
-    { line=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+    local line='' fields
+    { read -rd '' line <"/proc/$1/stat"; } 2>/dev/null || [[ -n $line ]] || return 1
     # The second field is the program's name in brackets and may hold anything.
     read -ra fields <<<"${line##*) }"
     [[ ${fields[0]} != [ZX] ]] || return 1
