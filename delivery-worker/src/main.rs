@@ -6,6 +6,7 @@ use delivery_worker::cli::{Cli, Command};
 use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::{cli, telemetry};
 use shared::store::pool;
+use shared::wpp::WppClient;
 
 #[allow(clippy::print_stdout)] // Commands answer on standard output; the service only logs.
 #[tokio::main]
@@ -22,10 +23,16 @@ async fn main() -> anyhow::Result<()> {
             pool::migrate(&pool::open(&database)?).await?;
             println!("the database is up to date");
         }
-        Command::CheckConfig(_) => print!(
-            "{}",
-            cli::table(&cli::effective_of(Cli::command(), &matches))
-        ),
+        Command::CheckConfig(args) => {
+            print!(
+                "{}",
+                cli::table(&cli::effective_of(Cli::command(), &matches))
+            );
+            // What `run` would refuse to start with.
+            WppClient::new(&args.wpp.config(args.event_processing_timeout)?)?;
+            args.broker.config("delivery-worker")?;
+            pool::open(&args.database)?;
+        }
     }
     Ok(())
 }

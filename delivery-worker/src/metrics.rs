@@ -11,7 +11,7 @@ pub(crate) struct Metrics {
     attempts: IntCounterVec,
     /// Seconds a send to the provider took.
     pub(crate) send_duration: Histogram,
-    /// Work messages that claimed nothing, because another copy did or the delivery moved on.
+    /// Work messages that claimed nothing: another copy did, the delivery moved on, or its account holds it.
     pub(crate) stale_copies: IntCounter,
     /// Receipts by what became of them.
     pub(crate) receipts: IntCounterVec,
@@ -48,7 +48,7 @@ impl Metrics {
             )?,
             stale_copies: IntCounter::new(
                 "hub_delivery_stale_copies_total",
-                "Work messages that claimed nothing, because another copy did or the delivery moved on.",
+                "Work messages that claimed nothing: another copy did, the delivery moved on, or its account holds it.",
             )?,
             receipts: IntCounterVec::new(
                 Opts::new("hub_receipts_total", "Receipts by what became of them."),

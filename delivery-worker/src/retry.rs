@@ -62,8 +62,8 @@ pub(crate) struct Budget {
     pub(crate) limit: i32,
 }
 
-/// Judges a failed attempt by what its failure asks for. Nothing is burnt for a session that is
-/// down or a set-up that is wrong; an unknown outcome is never answered with a send.
+/// Judges a failed attempt by what its failure asks for. Nothing is burnt for a session or a
+/// gateway that is down, or a set-up that is wrong; an unknown outcome is never answered with a send.
 pub(crate) fn judge(
     code: FailureCode,
     asked: Option<Duration>,
@@ -77,7 +77,7 @@ pub(crate) fn judge(
                 ..Judgement::of("retry", DeliveryState::Queued)
             }
         }
-        FailureClass::SessionDown | FailureClass::Config => Judgement {
+        FailureClass::SessionDown | FailureClass::Away | FailureClass::Config => Judgement {
             held_reason: Some(code.as_str()),
             ..Judgement::of("held", DeliveryState::Held)
         },
@@ -110,14 +110,14 @@ mod tests {
     #[test]
     fn three_retries_follow_the_first_attempt_and_then_it_is_dead() {
         let waits: Vec<_> = (0..4)
-            .map(|used| judged(FailureCode::GatewayUnreachable, used).wait)
+            .map(|used| judged(FailureCode::GatewayServerError, used).wait)
             .collect();
         assert_eq!(
             waits,
             [Some(5), Some(10), Some(20), None].map(|s| s.map(Duration::from_secs))
         );
         assert_eq!(
-            judged(FailureCode::GatewayUnreachable, 3).conclusion,
+            judged(FailureCode::GatewayServerError, 3).conclusion,
             DeliveryState::Dead
         );
     }
@@ -128,7 +128,9 @@ mod tests {
             let judgement = judged(*code, 0);
             let expected = match code.class() {
                 FailureClass::Transient | FailureClass::Throttled => DeliveryState::Queued,
-                FailureClass::SessionDown | FailureClass::Config => DeliveryState::Held,
+                FailureClass::SessionDown | FailureClass::Away | FailureClass::Config => {
+                    DeliveryState::Held
+                }
                 FailureClass::UnknownOutcome => DeliveryState::Unknown,
                 FailureClass::Recipient => DeliveryState::Failed,
                 FailureClass::Content | FailureClass::Internal => DeliveryState::Dead,

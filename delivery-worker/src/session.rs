@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 
 /// How often sessions that are down are asked after.
-const ASK_EVERY: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// Asks until `stopping`.
 pub(crate) async fn run(

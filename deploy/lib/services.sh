@@ -162,7 +162,7 @@ ensure_workers() {
     while read -r name; do
         if [[ $name =~ ^$program-([0-9]+)$ ]] && ((BASH_REMATCH[1] > count)); then
             step "Stopping $name"
-            stop_process "$name" 30 TERM
+            stop_process "$name" 60 TERM
         fi
     done < <(recorded_processes)
 }
@@ -180,7 +180,7 @@ ensure_process() {
     if is_running "$name"; then
         [[ $(started_from "$name") != "$fingerprint" ]] || return 0
         step "Restarting $name: its program or its settings have changed"
-        stop_process "$name" 30 TERM
+        stop_process "$name" 60 TERM
     else
         step "Starting $name"
     fi
@@ -254,7 +254,7 @@ stop_services() {
         while read -r name; do
             [[ $name =~ $pattern ]] || continue
             if is_running "$name"; then step "Stopping $name"; fi
-            stop_process "$name" 30 TERM
+            stop_process "$name" 60 TERM
         done < <(recorded_processes)
     done
 }

@@ -11,7 +11,7 @@ use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::directory::{Directory, text_hash};
 use shared::domain::event::{ContentKind, NormalisedEvent, NormalisedKind, SessionState};
-use shared::domain::failure::FailureCode;
+use shared::domain::failure::{FailureClass, FailureCode};
 use shared::domain::ids::TenantId;
 use shared::domain::rule::{Rule, Verdict};
 use shared::domain::template::condition_holds;
@@ -71,6 +71,7 @@ impl Planned {
     pub(crate) fn state(&self) -> DeliveryState {
         match &self.failure {
             None => DeliveryState::Queued,
+            Some((code, _)) if code.class() == FailureClass::Recipient => DeliveryState::Failed,
             Some(_) => DeliveryState::Dead,
         }
     }
@@ -324,6 +325,10 @@ fn chat(
                 FailureCode::PayloadUnreadable,
                 "thread_id and order_id are whole numbers",
             );
+        }
+        // Nobody of ours writes as `user`: it is the contact, and counts as unread.
+        if detail.get("role").is_none_or(|role| role == "user") {
+            detail.insert("origin".to_owned(), json!("contact"));
         }
         if !detail.contains_key("thread_id") && !detail.contains_key("order_id") {
             planned.fail(

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::directory::{ChannelAccount, Directory, Tenant};
-use shared::domain::failure::FailureCode;
+use shared::domain::failure::{FailureClass, FailureCode};
 use shared::domain::ids::TenantId;
 use shared::domain::rule::{Rule, Verdict};
 use shared::domain::template::{Template, TemplateBook, Variable};
@@ -167,7 +167,7 @@ fn an_overdue_invoice_is_one_message_through_the_tenants_own_account() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_planned_dead_with_its_reason() {
+fn what_cannot_be_sent_says_why_and_waits_for_a_person_who_can_mend_it() {
     let good = json!({"phone": "(47) 99990-0011", "description": "Hospedagem"});
     let with = |name: &str, value: Value| {
         let mut payload = good.clone();
@@ -232,7 +232,15 @@ fn what_cannot_be_sent_is_planned_dead_with_its_reason() {
             planned.failure.as_ref().map(|failure| failure.0),
             Some(expected)
         );
-        assert_eq!(planned.state(), DeliveryState::Dead);
+        let nobody = expected.class() == FailureClass::Recipient;
+        assert_eq!(
+            planned.state(),
+            if nobody {
+                DeliveryState::Failed
+            } else {
+                DeliveryState::Dead
+            }
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
@@ -73,10 +74,10 @@ struct View {
 
 async fn trace(
     State(state): State<AdminState>,
-    Path(trace_id): Path<String>,
+    trace_id: Result<Path<TraceId>, PathRejection>,
     Query(view): Query<View>,
 ) -> Response {
-    let Ok(trace_id) = trace_id.parse::<TraceId>() else {
+    let Ok(Path(trace_id)) = trace_id else {
         return not_found();
     };
     match story::of_trace(&state.pool, &trace_id).await {
@@ -90,10 +91,11 @@ async fn trace(
     }
 }
 
-async fn event(State(state): State<AdminState>, Path(id): Path<String>) -> Response {
-    let Ok(id) = id.parse::<EventId>() else {
-        return not_found();
-    };
+async fn event(
+    State(state): State<AdminState>,
+    id: Result<Path<EventId>, PathRejection>,
+) -> Response {
+    let Ok(Path(id)) = id else { return not_found() };
     match story::of_event(&state.pool, id, None).await {
         Ok(Some(story)) => Json(story.masked()).into_response(),
         Ok(None) => not_found(),

@@ -72,7 +72,12 @@ pub(crate) fn caller(
         .verify([presented])
         .is_ok()
         .then(|| Caller {
-            sources: bootstrap.sources.clone(),
+            sources: bootstrap
+                .sources
+                .iter()
+                .filter(|source| directory.sources.contains(source))
+                .cloned()
+                .collect(),
             tenant: None,
         })
 }

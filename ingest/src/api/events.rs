@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,7 +13,7 @@ use serde_json::Value;
 use shared::domain::event::IncomingEvent;
 use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::runtime::batcher::{BatchJob, Rejected};
-use shared::source::{self, ProblemCode};
+use shared::source;
 use shared::store::logs::{self, NewLog};
 use shared::store::{StoreError, tenants};
 use sqlx::PgPool;
@@ -75,7 +76,8 @@ pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Res
         state: &state,
         caller: &caller,
         now,
-        trace_id: trace_of(&headers),
+        trace_given: given_trace(&headers).is_some(),
+        trace_id: given_trace(&headers).unwrap_or_else(TraceId::generate),
     };
     let response = match door.read(request, &headers).await {
         Ok((Value::Array(items), _)) => door.accept_batch(items).await,
@@ -94,9 +96,9 @@ pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Res
 }
 
 /// The trace of a request: the one its `traceparent` header carries (W3C; a bad one is ignored,
-/// never a reason to refuse), else a new one.
-fn trace_of(headers: &HeaderMap) -> TraceId {
-    let given = headers.get("traceparent").and_then(|value| {
+/// never a reason to refuse).
+fn given_trace(headers: &HeaderMap) -> Option<TraceId> {
+    headers.get("traceparent").and_then(|value| {
         let mut parts = value.to_str().ok()?.split('-');
         let (version, trace) = (parts.next()?, parts.next()?);
         let lawful = version.len() == 2
@@ -104,8 +106,7 @@ fn trace_of(headers: &HeaderMap) -> TraceId {
             && trace == trace.to_ascii_lowercase()
             && trace.len() == 32;
         lawful.then(|| trace.parse().ok()).flatten()
-    });
-    given.unwrap_or_else(TraceId::generate)
+    })
 }
 
 /// One request of an authenticated caller.
@@ -114,6 +115,8 @@ struct Door<'a> {
     caller: &'a Caller,
     now: DateTime<Utc>,
     trace_id: TraceId,
+    /// Whether the caller named the trace.
+    trace_given: bool,
 }
 
 impl Door<'_> {
@@ -125,7 +128,7 @@ impl Door<'_> {
         if !is_json(headers) {
             return Err(Problem::new(
                 Code::UnsupportedMediaType,
-                "send `Content-Type: application/json`",
+                "send `Content-Type: application/json` in UTF-8, not compressed",
             )
             .with_trace(&self.trace_id));
         }
@@ -139,7 +142,7 @@ impl Door<'_> {
     }
 
     async fn accept_one(&self, item: Value, body: Vec<u8>) -> Response {
-        match self.accept(item, body).await {
+        match self.accept(item, body, None).await {
             Ok(accepted) => {
                 let location = format!("/api/events/{}", accepted.event_id);
                 let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
@@ -156,23 +159,28 @@ impl Door<'_> {
     /// all: the caller repeats the whole batch, its keys make that safe.
     async fn accept_batch(&self, items: Vec<Value>) -> Response {
         if items.is_empty() || items.len() > LARGEST_BATCH {
-            let problem = Problem::new(
-                Code::BatchTooLarge,
-                format!("a batch has 1 to {LARGEST_BATCH} events"),
-            )
-            .with_errors(vec![FieldError::new(
-                "out_of_range",
-                "",
-                format!("{} events", items.len()),
-            )])
-            .with_trace(&self.trace_id);
+            let code = if items.is_empty() {
+                Code::InvalidEvent
+            } else {
+                Code::BatchTooLarge
+            };
+            let problem = Problem::new(code, format!("a batch has 1 to {LARGEST_BATCH} events"))
+                .with_errors(vec![FieldError::new(
+                    "out_of_range",
+                    "",
+                    format!("{} events", items.len()),
+                )])
+                .with_trace(&self.trace_id);
             self.refuse(&problem, self.caller.source_label()).await;
             return problem.into_response();
         }
-        let accepting = items.into_iter().map(|item| async {
-            let body = serde_json::to_vec(&item).unwrap_or_default();
-            self.accept(item, body).await
-        });
+        let accepting = items
+            .into_iter()
+            .enumerate()
+            .map(|(index, item)| async move {
+                let body = serde_json::to_vec(&item).unwrap_or_default();
+                self.accept(item, body, Some(index)).await
+            });
         let results = futures_util::future::join_all(accepting).await;
         if let Some(Err(problem)) = results
             .iter()
@@ -202,7 +210,13 @@ impl Door<'_> {
         (StatusCode::ACCEPTED, Json(bodies)).into_response()
     }
 
-    async fn accept(&self, item: Value, body: Vec<u8>) -> Result<AcceptedBody, Problem> {
+    /// Accepts one event; `place` is its index in a batch.
+    async fn accept(
+        &self,
+        item: Value,
+        body: Vec<u8>,
+        place: Option<usize>,
+    ) -> Result<AcceptedBody, Problem> {
         let named = item
             .get("source_system")
             .and_then(Value::as_str)
@@ -212,8 +226,18 @@ impl Door<'_> {
             .get("trace_id")
             .and_then(Value::as_str)
             .and_then(|text| text.parse().ok())
-            .unwrap_or_else(|| self.trace_id.clone());
-        let result = self.try_accept(item, body, &trace_id).await;
+            .unwrap_or_else(|| match place {
+                // Items of a batch have nothing in common but their envelope.
+                Some(_) if !self.trace_given => TraceId::generate(),
+                _ => self.trace_id.clone(),
+            });
+        let result = self
+            .try_accept(item, body, &trace_id)
+            .await
+            .map_err(|problem| match place {
+                Some(index) => problem.within_item(index),
+                None => problem,
+            });
         if let Err(problem) = &result {
             let known = named.filter(|name| self.caller.speaks_for(name));
             self.refuse(
@@ -233,6 +257,9 @@ impl Door<'_> {
         body: Vec<u8>,
         trace_id: &TraceId,
     ) -> Result<AcceptedBody, Problem> {
+        let has_key = item
+            .get("idempotency_key")
+            .is_some_and(|key| !key.is_null());
         let mut incoming =
             source::generic::read_item(item, self.now).map_err(|problems| Problem {
                 trace_id: Some(trace_id.clone()),
@@ -240,6 +267,11 @@ impl Door<'_> {
             })?;
         self.check_rights(&incoming, trace_id).await?;
         incoming.trace_id.get_or_insert_with(|| trace_id.clone());
+        let key_field = if incoming.source_event_id.is_some() && !has_key {
+            "/event_id"
+        } else {
+            "/idempotency_key"
+        };
         let source = incoming.source_system.clone();
         let event_type = incoming.event_type.clone();
         let arrival = Arrival {
@@ -273,7 +305,7 @@ impl Door<'_> {
                 )
                 .with_errors(vec![FieldError::new(
                     "reused",
-                    "/idempotency_key",
+                    key_field,
                     "choose a key of its own for each event",
                 )])
                 .with_trace(trace_id));
@@ -368,22 +400,7 @@ impl Door<'_> {
         } else {
             Code::InvalidEvent
         };
-        let detail = problems
-            .first()
-            .map_or_else(String::new, |problem| problem.detail.clone());
-        let errors = problems
-            .into_iter()
-            .map(|problem| {
-                FieldError::new(
-                    ProblemCode::as_str(problem.code),
-                    &problem.pointer,
-                    problem.detail,
-                )
-            })
-            .collect();
-        Problem::new(code, detail)
-            .with_errors(errors)
-            .with_trace(&self.trace_id)
+        Problem::of_fields(code, problems).with_trace(&self.trace_id)
     }
 
     fn rejected(&self, rejected: &Rejected, trace_id: &TraceId) -> Problem {
@@ -433,15 +450,26 @@ impl Door<'_> {
     }
 }
 
+/// JSON, in UTF-8, as it is: neither another charset nor a compressed body is read.
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-    else {
-        return false;
-    };
-    let media_type = value.split(';').next().unwrap_or_default().trim();
-    media_type.eq_ignore_ascii_case("application/json")
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let plain =
+        text(header::CONTENT_ENCODING).is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
+    let mut parts = text(header::CONTENT_TYPE)
+        .unwrap_or_default()
+        .split(';')
+        .map(str::trim);
+    let json = parts
+        .next()
+        .is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+    let utf8 = parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => charset
+            .trim()
+            .trim_matches('"')
+            .eq_ignore_ascii_case("utf-8"),
+        _ => true,
+    });
+    plain && json && utf8
 }
 
 /// The batch job that keeps refusals.
@@ -463,7 +491,7 @@ impl BatchJob for LogRefusals {
 pub(crate) async fn get(
     State(state): State<ApiState>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    id: Result<Path<EventId>, PathRejection>,
 ) -> Response {
     let Some(caller) = auth::caller(
         &headers,
@@ -483,9 +511,7 @@ pub(crate) async fn get(
         .into_response();
     };
     let not_found = || Problem::new(Code::NotFound, "there is no such event").into_response();
-    let Ok(id) = id.parse::<EventId>() else {
-        return not_found();
-    };
+    let Ok(Path(id)) = id else { return not_found() };
     match story::of_event(&state.pool, id, caller.tenant()).await {
         Ok(Some(story)) if caller.speaks_for(&story.event.source_system) => {
             Json(story.masked()).into_response()

@@ -4,8 +4,10 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 use shared::domain::ids::TraceId;
+use shared::source;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $status:ident, $title:literal;)+) => {
@@ -65,6 +67,21 @@ codes! {
     Internal = "internal", INTERNAL_SERVER_ERROR, "Internal error";
 }
 
+/// What a URI fragment must not hold as it is (RFC 3986 §3.5, RFC 6901 §6).
+const NOT_IN_FRAGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'`')
+    .add(b'#')
+    .add(b'%')
+    .add(b'^')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}')
+    .add(b'\\');
+
 /// A field at fault.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FieldError {
@@ -79,6 +96,7 @@ pub(crate) struct FieldError {
 impl FieldError {
     /// A field at fault; `pointer` in the plain form of RFC 6901.
     pub(crate) fn new(code: impl Into<String>, pointer: &str, detail: impl Into<String>) -> Self {
+        let pointer = utf8_percent_encode(pointer, NOT_IN_FRAGMENT);
         Self {
             code: code.into(),
             pointer: format!("#{pointer}"),
@@ -119,6 +137,26 @@ impl Problem {
             errors: Vec::new(),
             trace_id: None,
         }
+    }
+
+    /// A problem with the fields that a source found wrong.
+    pub(crate) fn of_fields(code: Code, problems: Vec<source::Problem>) -> Self {
+        let detail = problems
+            .first()
+            .map_or_else(String::new, |problem| problem.detail.clone());
+        let errors = problems
+            .into_iter()
+            .map(|problem| FieldError::new(problem.code.as_str(), &problem.pointer, problem.detail))
+            .collect();
+        Self::new(code, detail).with_errors(errors)
+    }
+
+    /// With its pointers led from the whole body of a batch to this item of it.
+    pub(crate) fn within_item(mut self, index: usize) -> Self {
+        for error in &mut self.errors {
+            error.pointer = format!("#/{index}{}", error.pointer.trim_start_matches('#'));
+        }
+        self
     }
 
     /// With the fields at fault.

@@ -1,6 +1,8 @@
 //! What the WPP Gateway posts. Authentic bodies are stored before they are answered; the answer
 //! is 200 in the words that PixelHub used (facts §1.4), so that the gateway notices no change.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -11,6 +13,7 @@ use shared::domain::ids::{EventId, TraceId};
 use shared::runtime::batcher::Rejected;
 use shared::source::wpp_gateway::WppGateway;
 use shared::source::{DoorSecrets, Reading, Source};
+use shared::store::logs::NewLog;
 
 use super::problem::{Code, Problem};
 use super::{ApiState, LARGEST_WEBHOOK, read_body};
@@ -22,43 +25,54 @@ pub(crate) async fn probe() -> impl IntoResponse {
 }
 
 pub(crate) async fn whatsapp(State(state): State<ApiState>, request: Request) -> Response {
-    let secrets = std::sync::Arc::clone(&state.gateway_secrets);
-    receive(&state, request, &secrets, |_| true).await
+    let door = Door {
+        name: "wpp_gateway",
+        secrets: Arc::clone(&state.gateway_secrets),
+        receipts_only: false,
+    };
+    receive(&state, request, &door).await
 }
 
 /// Receipts alone: anything else is answered, counted and not stored.
 pub(crate) async fn delivery_status(State(state): State<ApiState>, request: Request) -> Response {
-    let secrets = std::sync::Arc::clone(&state.status_secrets);
-    receive(&state, request, &secrets, |event| {
-        event.event_type == "whatsapp.delivery.ack"
-    })
-    .await
+    let door = Door {
+        name: "delivery_status",
+        secrets: Arc::clone(&state.status_secrets),
+        receipts_only: true,
+    };
+    receive(&state, request, &door).await
 }
 
-async fn receive(
-    state: &ApiState,
-    request: Request,
-    secrets: &DoorSecrets,
-    wanted: impl Fn(&IncomingEvent) -> bool,
-) -> Response {
-    let refused = |code: Code| {
+/// One of the gateway's addresses.
+struct Door {
+    /// The metric label.
+    name: &'static str,
+    secrets: Arc<DoorSecrets>,
+    receipts_only: bool,
+}
+
+async fn receive(state: &ApiState, request: Request, door: &Door) -> Response {
+    if let Err(error) = WppGateway.authenticate(request.headers(), &door.secrets) {
         state
             .metrics
             .refused
-            .with_label_values(&["wpp_gateway", code.as_str()])
-            .inc()
-    };
-    if let Err(error) = WppGateway.authenticate(request.headers(), secrets) {
-        refused(Code::Unauthenticated);
+            .with_label_values(&[door.name, Code::Unauthenticated.as_str()])
+            .inc();
         return Problem::new(Code::Unauthenticated, error.to_string()).into_response();
     }
-    let body = match read_body(request, LARGEST_WEBHOOK).await {
-        Ok(body) => body,
-        Err(problem) => {
-            refused(problem.code);
-            return problem.into_response();
-        }
-    };
+    match accept(state, request, door).await {
+        Ok(Some(event_id)) => answer("SUCCESS", Some(event_id)),
+        Ok(None) => answer("EVENT_SKIPPED", None),
+        Err(problem) => refuse(state, door, problem).await,
+    }
+}
+
+async fn accept(
+    state: &ApiState,
+    request: Request,
+    door: &Door,
+) -> Result<Option<EventId>, Problem> {
+    let body = read_body(request, LARGEST_WEBHOOK).await?;
     let now = state.clock.now();
     let events = match WppGateway.read(&body, now) {
         Ok(Reading::Events(events)) => events,
@@ -68,19 +82,13 @@ async fn receive(
                 .dropped
                 .with_label_values(&[reason.as_str()])
                 .inc();
-            return answer("EVENT_SKIPPED", None);
+            return Ok(None);
         }
-        Err(problems) => {
-            refused(Code::MalformedJson);
-            let detail = problems
-                .first()
-                .map_or_else(String::new, |problem| problem.detail.clone());
-            return Problem::new(Code::MalformedJson, detail).into_response();
-        }
+        Err(problems) => return Err(Problem::of_fields(Code::MalformedJson, problems)),
     };
     let mut first = None;
     for event in events {
-        if !wanted(&event) {
+        if door.receipts_only && event.event_type != "whatsapp.delivery.ack" {
             state
                 .metrics
                 .dropped
@@ -88,18 +96,36 @@ async fn receive(
                 .inc();
             continue;
         }
-        match store(state, event, &body, now).await {
-            Ok(event_id) => first = first.or(Some(event_id)),
-            Err(problem) => {
-                refused(problem.code);
-                return problem.into_response();
-            }
-        }
+        let event_id = store(state, event, &body, now).await?;
+        first = first.or(Some(event_id));
     }
-    match first {
-        Some(event_id) => answer("SUCCESS", Some(event_id)),
-        None => answer("EVENT_SKIPPED", None),
+    Ok(first)
+}
+
+/// An authentic request that could not be kept leaves a row that its trace shows.
+async fn refuse(state: &ApiState, door: &Door, problem: Problem) -> Response {
+    let trace_id = TraceId::generate();
+    let problem = problem.with_trace(&trace_id);
+    let code = problem.code.as_str();
+    state
+        .metrics
+        .refused
+        .with_label_values(&[door.name, code])
+        .inc();
+    tracing::warn!(trace_id = %trace_id, source = "wpp_gateway", outcome = "refused", failure.code = code, "event.refused");
+    if problem.code != Code::Unavailable {
+        let log = NewLog {
+            level: "warn",
+            trace_id: Some(trace_id.to_string()),
+            source_system: Some("wpp_gateway".to_owned()),
+            code: code.to_owned(),
+            pointer: problem.errors.first().map(|error| error.pointer.clone()),
+            message: problem.detail.clone(),
+            ..NewLog::default()
+        };
+        let _ = state.refusals.submit(log).await;
     }
+    problem.into_response()
 }
 
 async fn store(

@@ -16,6 +16,9 @@ pub enum FailureClass {
     Throttled,
     /// Not sent; the sending account's session is down. Hold, burn no attempt.
     SessionDown,
+    /// Not sent; what we depend on is away. Hold, burn no attempt: nothing is blamed on a message
+    /// because a dependency is down (design §1.7).
+    Away,
     /// It may have been sent. Never blindly resend (facts §8, incidents 1 and 2).
     UnknownOutcome,
     /// This recipient cannot be reached this way.
@@ -36,6 +39,7 @@ impl FailureClass {
             Self::Transient => "transient",
             Self::Throttled => "throttled",
             Self::SessionDown => "session_down",
+            Self::Away => "away",
             Self::UnknownOutcome => "unknown_outcome",
             Self::Recipient => "recipient",
             Self::Content => "content",
@@ -72,7 +76,7 @@ macro_rules! failure_codes {
 
 failure_codes! {
     /// No connection to the gateway (refused, DNS, TLS): facts §1.3 E2.
-    GatewayUnreachable = "gateway_unreachable", Transient;
+    GatewayUnreachable = "gateway_unreachable", Away;
     /// A server error before anything was sent, for requests that send nothing.
     GatewayServerError = "gateway_server_error", Transient;
     /// The engine's session is half alive and asks for a start: E11, E12.
@@ -127,8 +131,6 @@ failure_codes! {
     ChannelNotConfigured = "channel_not_configured", Config;
     /// The channel has no driver in this process.
     ChannelUnavailable = "channel_unavailable", Config;
-    /// The condition of a rule cannot be evaluated.
-    RuleConditionInvalid = "rule_condition_invalid", Config;
     /// The event could not be normalised: its payload is not what its type promises.
     PayloadUnreadable = "payload_unreadable", Content;
     /// The message names a row that does not exist.
@@ -149,7 +151,10 @@ impl FailureCode {
     pub const fn is_transient(self) -> bool {
         matches!(
             self.class(),
-            FailureClass::Transient | FailureClass::Throttled | FailureClass::SessionDown
+            FailureClass::Transient
+                | FailureClass::Throttled
+                | FailureClass::SessionDown
+                | FailureClass::Away
         )
     }
 }

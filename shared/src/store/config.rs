@@ -219,7 +219,7 @@ async fn rules(conn: &mut PgConnection) -> StoreResult<Vec<Arc<Rule>>> {
 async fn templates(conn: &mut PgConnection) -> StoreResult<Vec<Template>> {
     let rows = sqlx::query!(
         "select id, key, channel, locale, version, body, variables, lane, unknown_policy
-         from message_templates where active"
+         from message_templates where active order by locale = 'pt-BR', id"
     )
     .fetch_all(conn)
     .await?;

@@ -1,4 +1,4 @@
-//! Writes reference data, idempotently: what is given is set, what is not given stays.
+//! Writes reference data, idempotently: a row that is named is set as a whole, the others stay.
 
 use sqlx::PgConnection;
 

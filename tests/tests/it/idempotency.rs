@@ -177,7 +177,7 @@ async fn a_batch_has_a_result_for_each_item_and_a_bad_one_harms_no_other() {
     assert_eq!(results[50]["status"], "refused");
     assert_eq!(
         results[50]["problem"]["errors"][0]["pointer"],
-        "#/event_type"
+        "#/50/event_type"
     );
     assert_eq!(
         (&results[99]["duplicate"], &results[99]["event_id"]),
