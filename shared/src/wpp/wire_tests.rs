@@ -95,10 +95,7 @@ async fn a_refused_connection_sent_nothing() {
     drop(listener);
     let outcome = send(&format!("http://{address}"), LONG).await;
     assert_eq!(refusal(outcome), (FailureCode::GatewayUnreachable, None));
-    assert_eq!(
-        FailureCode::GatewayUnreachable.class(),
-        FailureClass::Transient
-    );
+    assert_eq!(FailureCode::GatewayUnreachable.class(), FailureClass::Away);
 }
 
 #[tokio::test]
