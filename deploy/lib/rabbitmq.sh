@@ -67,7 +67,7 @@ rabbitmq_spawn() {
         raise_open_files
         RABBITMQ_LOGS=- RABBITMQ_PID_FILE=$RMQ_DIR/pid \
             setsid "$RMQ_SBIN/rabbitmq-server" </dev/null >>"$STATE/log/rabbitmq.log" 2>&1 9>&- &
-        printf '%s\n' "$!" >"$RMQ_DIR/launcher"
+        printf '%s %s\n' "$!" "$(process_birth "$!" || printf gone)" >"$RMQ_DIR/launcher"
     )
 }
 
@@ -75,10 +75,10 @@ rabbitmq_spawn() {
 rabbitmq_known() { rabbitmq_adopt || ! rabbitmq_launching; }
 
 rabbitmq_launching() {
-    local launcher
+    local launcher birth
     [[ -s $RMQ_DIR/launcher ]] || return 1
-    launcher=$(<"$RMQ_DIR/launcher")
-    process_birth "$launcher" >/dev/null && grep -qz 'rabbitmq-server' "/proc/$launcher/cmdline" 2>/dev/null
+    read -r launcher birth <"$RMQ_DIR/launcher"
+    [[ $(process_birth "$launcher") == "$birth" ]]
 }
 
 # A VM whose home is our folder is ours, even when run/ was deleted under it or never written.
