@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use shared::domain::failure::FailureCode;
-use shared::store::deliveries::ClaimedDelivery;
+use shared::store::attempts::ClaimedDelivery;
 use shared::wpp::{SendOutcome, SendText, WppClient};
 
 use super::Outcome;

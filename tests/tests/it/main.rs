@@ -2,6 +2,7 @@
 
 mod chat;
 mod explained;
+mod faults;
 mod gateway_door;
 mod idempotency;
 mod personal_data;
