@@ -1,5 +1,6 @@
 //! End-to-end scenarios: real PostgreSQL, real RabbitMQ, real HTTP, the gateway simulator.
 
+mod bad_input;
 mod chat;
 mod explained;
 mod faults;
