@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use prometheus::Registry;
@@ -31,6 +32,8 @@ use crate::record::Record;
 use crate::retry::RetryPolicy;
 use crate::{dispatch, session};
 
+/// No batch of ours takes longer while the database is well.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(30);
 /// The most items of one transaction.
 const BATCH: usize = 200;
 /// The most messages of one queue that are taken and not acked.
@@ -63,7 +66,7 @@ impl App {
     /// A setting cannot be used, an address is taken, or migrations are pending. A database, a
     /// broker or a gateway that is down is waited for.
     pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
-        let db = pool::open(&args.database)?;
+        let db = pool::open(&args.database, LONGEST_STATEMENT)?;
         let client = WppClient::new(&args.wpp.config(args.event_processing_timeout)?)?;
         let listener = TcpListener::bind(args.ops.ops_listen)
             .await

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use shared::broker::BrokerArgs;
+use shared::runtime::cli::duration;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
 use shared::store::pool::DatabaseArgs;
@@ -62,33 +63,4 @@ pub struct RunArgs {
     /// The most sends of this process at one time.
     #[arg(long, env = "DELIVERY_CONCURRENCY", default_value_t = 64)]
     pub delivery_concurrency: u16,
-}
-
-/// Reads `30s`, `500ms`, `2m` or plain seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| format!("{text:?} is no duration like 30s"))?;
-    match &text[digits.len()..] {
-        "ms" => Ok(Duration::from_millis(number)),
-        "" | "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number * 60)),
-        unit => Err(format!("{unit:?} is no unit: use ms, s or m")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_with_and_without_a_unit() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert!(duration("soon").is_err());
-        assert!(duration("3h").is_err());
-    }
 }

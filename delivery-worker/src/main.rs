@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
             lifecycle.run_until_stopped().await?;
         }
         Command::Migrate(database) => {
-            pool::migrate(&pool::open(&database)?).await?;
+            pool::migrate(&pool::open(&database, pool::COMMAND_STATEMENT)?).await?;
             println!("the database is up to date");
         }
         Command::CheckConfig(args) => {
@@ -31,7 +31,7 @@ async fn main() -> anyhow::Result<()> {
             // What `run` would refuse to start with.
             WppClient::new(&args.wpp.config(args.event_processing_timeout)?)?;
             args.broker.config("delivery-worker")?;
-            pool::open(&args.database)?;
+            pool::open(&args.database, pool::COMMAND_STATEMENT)?;
         }
     }
     Ok(())

@@ -30,6 +30,8 @@ use crate::cli::{Listeners, RunArgs};
 use crate::metrics::Metrics;
 use crate::{gateway_webhook, housekeeping};
 
+/// A caller waits for its answer: a statement that takes longer is answered 503.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(10);
 /// The most events of one transaction.
 const BATCH: usize = 200;
 /// Requests to the gateway that register the webhook take no longer than this.
@@ -55,7 +57,7 @@ impl App {
     /// A setting cannot be used, an address is taken, or migrations are pending. A database or a
     /// broker that is down is waited for.
     pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
-        let db = pool::open(&args.database)?;
+        let db = pool::open(&args.database, LONGEST_STATEMENT)?;
         for remark in args.remarks() {
             tracing::warn!("{remark}");
         }

@@ -24,7 +24,7 @@ const SHORTEST_SECRET: usize = 20;
 /// # Errors
 /// The database cannot be reached, or a migration failed; nothing of that one is kept.
 pub async fn migrate(args: &DatabaseArgs) -> anyhow::Result<()> {
-    let pool = pool::open(args)?;
+    let pool = pool::open(args, pool::COMMAND_STATEMENT)?;
     pool::migrate(&pool).await?;
     pool.close().await;
     Ok(())
@@ -96,7 +96,7 @@ pub async fn import(args: &DatabaseArgs, file: &Path) -> anyhow::Result<String> 
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let data: ReferenceData = serde_json::from_str(&text)
         .with_context(|| format!("{} is not reference data", file.display()))?;
-    let pool = pool::open(args)?;
+    let pool = pool::open(args, pool::COMMAND_STATEMENT)?;
     let mut conn = pool.acquire().await?;
     let mut tx = conn.begin().await?;
     for source in &data.sources {
@@ -166,7 +166,7 @@ pub async fn put_key(args: &DatabaseArgs, source: &str, tenant: Option<i64>) -> 
         secret.len() >= SHORTEST_SECRET,
         "a secret has at least {SHORTEST_SECRET} characters"
     );
-    let pool = pool::open(args)?;
+    let pool = pool::open(args, pool::COMMAND_STATEMENT)?;
     let mut conn = pool.acquire().await?;
     import::credential(
         &mut conn,

@@ -43,7 +43,7 @@ impl App {
     /// A setting cannot be used, an address is taken, or migrations are pending. A database or a
     /// broker that is down is waited for.
     pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
-        let db = pool::open(&args.database)?;
+        let db = pool::open(&args.database, args.event_processing_timeout)?;
         let listener = TcpListener::bind(args.ops.ops_listen)
             .await
             .with_context(|| format!("cannot listen on {}", args.ops.ops_listen))?;

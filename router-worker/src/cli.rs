@@ -1,7 +1,10 @@
 //! The command line: run, migrate, check-config.
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand};
 use shared::broker::BrokerArgs;
+use shared::runtime::cli::duration;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
 use shared::store::pool::DatabaseArgs;
@@ -41,6 +44,9 @@ pub struct RunArgs {
     /// Logs.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+    /// Bounds each step of a routing, like `30s`; one that takes longer is tried again.
+    #[arg(long, env = "EVENT_PROCESSING_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub event_processing_timeout: Duration,
     /// How many retries a delivery has after its first attempt.
     #[arg(long, env = "MAX_EVENT_RETRIES", default_value_t = 3, value_parser = clap::value_parser!(i32).range(0..=100))]
     pub max_event_retries: i32,

@@ -19,7 +19,7 @@ async fn main() -> anyhow::Result<()> {
             lifecycle.run_until_stopped().await?;
         }
         Command::Migrate(database) => {
-            pool::migrate(&pool::open(&database)?).await?;
+            pool::migrate(&pool::open(&database, pool::COMMAND_STATEMENT)?).await?;
             println!("the database is up to date");
         }
         Command::CheckConfig(_) => print!(

@@ -106,7 +106,7 @@ impl World {
 
     async fn try_start(setup: Setup) -> anyhow::Result<Self> {
         let (database_url, database_name) = make_database().await?;
-        let db = pool::open(&database_args(&database_url))?;
+        let db = pool::open(&database_args(&database_url), BOUND)?;
         pool::migrate(&db).await?;
         import_reference_data(&db).await?;
         let sim = GatewaySim::start(SimConfig::for_tests(GATEWAY_SECRET)).await?;

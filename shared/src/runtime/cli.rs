@@ -1,4 +1,7 @@
-//! What the command lines of the binaries have in common: printing the effective settings.
+//! What the command lines of the binaries have in common: reading durations, printing the effective
+//! settings.
+
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
@@ -93,4 +96,36 @@ pub fn table(settings: &[Setting]) -> String {
             line.trim_end().to_owned() + "\n"
         })
         .collect()
+}
+
+/// Reads `30s`, `500ms`, `2m` or plain seconds.
+///
+/// # Errors
+/// What is wrong with the text, for clap to show.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration like 30s"))?;
+    match &text[digits.len()..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "" | "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number * 60)),
+        unit => Err(format!("{unit:?} is no unit: use ms, s or m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_with_and_without_a_unit() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(duration("soon").is_err());
+        assert!(duration("3h").is_err());
+    }
 }

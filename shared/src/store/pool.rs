@@ -14,6 +14,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 const MIGRATION_LOCK: i64 = 0x706f_7374_6f01;
 /// The advisory lock that partitions are made under.
 const PARTITION_LOCK: i64 = 0x706f_7374_6f02;
+/// The longest statement of a command that is no service.
+pub const COMMAND_STATEMENT: Duration = Duration::from_secs(60);
 /// How long to wait for another process that migrates.
 const MIGRATION_WAIT: Duration = Duration::from_secs(120);
 
@@ -67,9 +69,12 @@ pub enum PoolError {
 /// Opens the pool. Connections are made as they are needed, so a database that is down for a
 /// moment does not keep the process from starting.
 ///
+/// No statement takes longer than `longest_statement`: one that does is given up by the database,
+/// and counts as the database being unwell.
+///
 /// # Errors
 /// Only when the URL cannot be read.
-pub fn open(args: &DatabaseArgs) -> Result<PgPool, PoolError> {
+pub fn open(args: &DatabaseArgs, longest_statement: Duration) -> Result<PgPool, PoolError> {
     let options: PgConnectOptions = args
         .database_url
         .expose_secret()
@@ -80,7 +85,10 @@ pub fn open(args: &DatabaseArgs) -> Result<PgPool, PoolError> {
         .acquire_timeout(Duration::from_secs(5))
         .idle_timeout(Duration::from_secs(300))
         .test_before_acquire(false)
-        .connect_lazy_with(options.application_name("posto")))
+        .connect_lazy_with(options.application_name("posto").options([(
+            "statement_timeout",
+            longest_statement.as_millis().to_string(),
+        )])))
 }
 
 /// Brings the schema to what the binary expects, or checks that it is there.
@@ -121,6 +129,11 @@ pub async fn await_prepared(pool: &PgPool, at_start: MigrateAtStart) -> Result<(
 /// See [`PoolError`].
 pub async fn migrate(pool: &PgPool) -> Result<(), PoolError> {
     let mut conn = pool.acquire().await.map_err(PoolError::Connect)?.detach();
+    // A migration takes as long as it takes.
+    sqlx::query!("set statement_timeout = 0")
+        .execute(&mut conn)
+        .await
+        .map_err(PoolError::Connect)?;
     lock_migrations(&mut conn).await?;
     let mut migrations = Migrator {
         ..Migrator::DEFAULT
