@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use crate::accept::Accept;
 use crate::admin::{self, AdminState};
 use crate::api::auth::Bootstrap;
-use crate::api::events::LogRefusals;
+use crate::api::refusals::LogRefusals;
 use crate::api::{self, ApiState};
 use crate::cli::{Listeners, RunArgs};
 use crate::metrics::Metrics;

@@ -12,13 +12,13 @@ use serde::Serialize;
 use serde_json::Value;
 use shared::domain::event::IncomingEvent;
 use shared::domain::ids::{EventId, TenantId, TraceId};
-use shared::runtime::batcher::{BatchJob, Rejected};
+use shared::runtime::batcher::Rejected;
 use shared::source;
-use shared::store::logs::{self, NewLog};
+use shared::store::logs::NewLog;
 use shared::store::{StoreError, tenants};
-use sqlx::PgPool;
 
 use super::auth::{self, Caller};
+use super::headers::{given_trace, is_json};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{ApiState, LARGEST_EVENT, read_body};
 use crate::accept::{AcceptRequest, Accepted, Arrival};
@@ -93,20 +93,6 @@ pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Res
         .accept_duration
         .observe(begun.elapsed().as_secs_f64());
     response
-}
-
-/// The trace of a request: the one its `traceparent` header carries (W3C; a bad one is ignored,
-/// never a reason to refuse).
-fn given_trace(headers: &HeaderMap) -> Option<TraceId> {
-    headers.get("traceparent").and_then(|value| {
-        let mut parts = value.to_str().ok()?.split('-');
-        let (version, trace) = (parts.next()?, parts.next()?);
-        let lawful = version.len() == 2
-            && version != "ff"
-            && trace == trace.to_ascii_lowercase()
-            && trace.len() == 32;
-        lawful.then(|| trace.parse().ok()).flatten()
-    })
 }
 
 /// One request of an authenticated caller.
@@ -447,44 +433,6 @@ impl Door<'_> {
         if problem.code != Code::Unavailable {
             let _ = self.state.refusals.submit(log).await;
         }
-    }
-}
-
-/// JSON, in UTF-8, as it is: neither another charset nor a compressed body is read.
-fn is_json(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let plain =
-        text(header::CONTENT_ENCODING).is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
-    let mut parts = text(header::CONTENT_TYPE)
-        .unwrap_or_default()
-        .split(';')
-        .map(str::trim);
-    let json = parts
-        .next()
-        .is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
-    let utf8 = parts.all(|parameter| match parameter.split_once('=') {
-        Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => charset
-            .trim()
-            .trim_matches('"')
-            .eq_ignore_ascii_case("utf-8"),
-        _ => true,
-    });
-    plain && json && utf8
-}
-
-/// The batch job that keeps refusals.
-pub(crate) struct LogRefusals {
-    pub(crate) pool: PgPool,
-}
-
-impl BatchJob for LogRefusals {
-    type Item = NewLog;
-    type Done = ();
-    type Error = StoreError;
-
-    async fn run(&self, items: &[NewLog]) -> Result<Vec<()>, StoreError> {
-        logs::insert(&mut *self.pool.acquire().await?, items).await?;
-        Ok(vec![(); items.len()])
     }
 }
 

@@ -3,7 +3,9 @@
 
 pub(crate) mod auth;
 pub(crate) mod events;
+mod headers;
 pub(crate) mod problem;
+pub(crate) mod refusals;
 pub(crate) mod webhooks;
 
 use std::sync::Arc;
@@ -23,8 +25,8 @@ use sqlx::PgPool;
 use crate::accept::Accept;
 use crate::metrics::Metrics;
 use auth::Bootstrap;
-use events::LogRefusals;
 use problem::{Code, Problem};
+use refusals::LogRefusals;
 
 /// The largest body of `POST /api/events`, in bytes. CloudEvents asks for at least 64 KiB.
 pub(crate) const LARGEST_EVENT: usize = 1 << 20;

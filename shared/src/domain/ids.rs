@@ -82,11 +82,8 @@ uuid_id!(
 );
 
 /// PixelHub's own number of a customer of the agency; Posto never makes one.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-#[sqlx(transparent)]
 pub struct TenantId(pub i64);
 
 impl fmt::Display for TenantId {
