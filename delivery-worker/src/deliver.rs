@@ -7,7 +7,7 @@ use shared::domain::delivery::DeliveryState;
 use shared::domain::failure::FailureCode;
 use shared::domain::ids::{AttemptId, DeliveryId};
 use shared::runtime::batcher::{BatchJob, Batcher, Rejected};
-use shared::store::deliveries::{self, AttemptResult, ClaimRequest, ClaimedDelivery};
+use shared::store::attempts::{self, AttemptResult, ClaimRequest, ClaimedDelivery};
 use shared::store::{StoreError, chat};
 use shared::wpp::WppClient;
 use sqlx::{Connection, PgPool};
@@ -47,7 +47,7 @@ impl BatchJob for Claim {
         requests.dedup_by_key(|request| (request.delivery_id, request.generation, request.attempt));
         let mut conn = self.pool.acquire().await?;
         let mut claimed =
-            deliveries::claim(&mut conn, &requests, &self.worker, self.lease.as_secs_f64()).await?;
+            attempts::claim(&mut conn, &requests, &self.worker, self.lease.as_secs_f64()).await?;
         Ok(items
             .iter()
             .map(|item| {
@@ -233,7 +233,7 @@ impl BatchJob for DeliverChat {
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
         let lease = lease(Duration::ZERO).as_secs_f64();
-        let claimed = deliveries::claim(&mut tx, &requests, &self.worker, lease).await?;
+        let claimed = attempts::claim(&mut tx, &requests, &self.worker, lease).await?;
         let messages: Vec<_> = claimed.iter().map(driver::chat::message).collect();
         let known: Vec<_> = messages.iter().flatten().cloned().collect();
         let mut threads = chat::append(&mut tx, &known).await?.into_iter();

@@ -10,7 +10,8 @@ use shared::domain::failure::FailureCode;
 use shared::runtime::clock::Clock;
 use shared::runtime::telemetry::chain;
 use shared::store::StoreError;
-use shared::store::deliveries::{self, AttemptResult, StateChange};
+use shared::store::attempts::{self, AttemptResult};
+use shared::store::deliveries::{self, StateChange};
 use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +53,7 @@ impl Reaper {
     async fn conclude_lapsed(&self) -> Result<(), StoreError> {
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
-        let lapsed = deliveries::lapsed_attempts(&mut tx, PAGE).await?;
+        let lapsed = attempts::lapsed_attempts(&mut tx, PAGE).await?;
         let results: Vec<AttemptResult> = lapsed
             .iter()
             .map(|attempt| AttemptResult {

@@ -12,7 +12,8 @@ use shared::domain::ids::{DeliveryId, LetterId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
 use shared::runtime::batcher::{BatchJob, Batcher};
 use shared::runtime::clock::Clock;
-use shared::store::deliveries::{self, AttemptResult, LockedDelivery, StateChange};
+use shared::store::attempts::{self, AttemptResult};
+use shared::store::deliveries::{self, LockedDelivery, StateChange};
 use shared::store::{StoreError, dead_letters, outbox, receipts, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::task::TaskTracker;
@@ -108,7 +109,7 @@ pub(crate) async fn conclude(
         .into_iter()
         .map(|delivery| (delivery.id, delivery))
         .collect();
-    let closed: HashMap<_, _> = deliveries::close_attempts(conn, results)
+    let closed: HashMap<_, _> = attempts::close_attempts(conn, results)
         .await?
         .into_iter()
         .map(|attempt| (attempt.id, attempt))

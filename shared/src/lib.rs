@@ -2,9 +2,9 @@
 //! the client of the WPP Gateway and the running of a process.
 //!
 //! Entry rule: two binaries use it today and their disagreeing would be a bug (SQL is the one
-//! exception, it lives here whole). Arrows: `store → domain ← source`; `broker → domain`,
-//! `store::outbox`, `store::dead_letters`; `wpp → domain`; `runtime` knows none of the rooms'
-//! insides. Kept by `tests/tests/architecture.rs`.
+//! exception, it lives here whole). Arrows: `store → domain ← source`; `broker → domain`, `store`
+//! (the relay its outbox; burial and reconciliation the rows that they speak for); `wpp → domain`;
+//! `runtime` knows none of the other rooms. Kept by `tests/tests/house.rs`.
 
 pub mod broker;
 pub mod domain;

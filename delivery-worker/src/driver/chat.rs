@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use shared::store::attempts::ClaimedDelivery;
 use shared::store::chat::{NewChatMessage, ThreadRef};
-use shared::store::deliveries::ClaimedDelivery;
 
 /// What the router writes in a chat delivery's `detail`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -2,8 +2,9 @@
 //! an outcome.
 
 use serde_json::json;
+use shared::domain::address::MessageKey;
 use shared::domain::failure::FailureCode;
-use shared::store::deliveries::ClaimedDelivery;
+use shared::store::attempts::ClaimedDelivery;
 use shared::wpp::{SendOutcome, SendText, WppClient};
 
 use super::Outcome;
@@ -33,7 +34,7 @@ pub(crate) async fn send(client: &WppClient, delivery: &ClaimedDelivery) -> Outc
             message_id,
             correlation_id,
         } => Outcome::Sent {
-            message_id,
+            message_id: message_id.map(|id| key_id(&id)),
             correlation_id,
         },
         SendOutcome::Refused {
@@ -47,5 +48,23 @@ pub(crate) async fn send(client: &WppClient, delivery: &ClaimedDelivery) -> Outc
             http_status,
             excerpt: Some(excerpt),
         },
+    }
+}
+
+/// The key id within a message's id: echoes and acks spell the rest of it in several ways
+/// (conventions A4).
+fn key_id(message_id: &str) -> String {
+    MessageKey::parse(message_id).map_or_else(|_| message_id.to_owned(), |key| key.key_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_id_is_the_third_part_of_a_message_id() {
+        assert_eq!(key_id("true_554799900011@c.us_3EB0A1"), "3EB0A1");
+        assert_eq!(key_id("true_120363@g.us_3EB0A1_1308@lid"), "3EB0A1");
+        assert_eq!(key_id("3EB0A1"), "3EB0A1");
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prometheus::Registry;
+use serde_json::{Map, Value};
 use sqlx::PgPool;
 
 use super::publisher::Publisher;
@@ -61,13 +62,21 @@ impl Relay {
     }
 }
 
-/// A row whose target this build does not know stays for the build that wrote it.
+/// A row whose target this build does not know stays for the build that wrote it. A work message
+/// carries its trace as a `traceparent` header too, for tools that know nothing of its body.
 fn hot_row(row: OutboxRow) -> Option<HotRow> {
     let target = row.target.parse().ok()?;
-    let headers = row.headers.and_then(|headers| match headers {
-        serde_json::Value::Object(headers) => Some(headers),
-        _ => None,
-    });
+    let headers = match row.headers {
+        Some(Value::Object(headers)) => Some(headers),
+        _ => row
+            .body
+            .get("trace_id")
+            .and_then(Value::as_str)
+            .map(|trace_id| {
+                let traceparent = format!("00-{trace_id}-{:016x}-01", row.id);
+                Map::from_iter([("traceparent".to_owned(), traceparent.into())])
+            }),
+    };
     Some(HotRow {
         id: row.id,
         target,

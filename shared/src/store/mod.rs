@@ -4,6 +4,7 @@
 //! does); columns are named, never `*`; every queue-like read skips what others hold. Hot paths
 //! are set-based: one statement for a whole batch, its arrays sorted by their conflict key.
 
+pub mod attempts;
 pub mod chat;
 pub mod config;
 pub mod dead_letters;

@@ -1,0 +1,272 @@
+//! `delivery_attempts`: opened by a claim, closed by a result, or lapsed without one.
+//!
+//! From the claim on the attempt's row carries the work: the message that asked for it is acked
+//! (design §1.5).
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::StoreResult;
+use crate::domain::delivery::DeliveryState;
+
+/// A work message that asks for an attempt.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// The id that the attempt will have.
+    pub attempt_id: Uuid,
+    /// The delivery.
+    pub delivery_id: Uuid,
+    /// The generation that the message was made for.
+    pub generation: i32,
+    /// The number of the attempt that the message stands for.
+    pub attempt: i32,
+}
+
+/// A delivery with an attempt of ours open.
+#[derive(Clone, Debug)]
+pub struct ClaimedDelivery {
+    /// The attempt.
+    pub attempt_id: Uuid,
+    /// The delivery.
+    pub id: Uuid,
+    /// Its generation.
+    pub generation: i32,
+    /// The number of this attempt.
+    pub attempt: i32,
+    /// Retries used so far.
+    pub retry_count: i32,
+    /// Retries it has.
+    pub max_retries: i32,
+    /// The event.
+    pub event_id: Uuid,
+    /// The event's type.
+    pub event_type: String,
+    /// The event's source.
+    pub source_system: String,
+    /// The trace.
+    pub trace_id: String,
+    /// Groups events.
+    pub correlation_id: Option<String>,
+    /// The tenant.
+    pub tenant_id: Option<i64>,
+    /// The way out.
+    pub channel: String,
+    /// The sending account's slug.
+    pub channel_id: Option<String>,
+    /// The sending account as the provider spells it.
+    pub provider_account: Option<String>,
+    /// The template's key.
+    pub template_key: Option<String>,
+    /// The address.
+    pub recipient: Option<String>,
+    /// The key of the contact.
+    pub recipient_key: Option<String>,
+    /// The contact's name.
+    pub recipient_name: Option<String>,
+    /// The text.
+    pub body_text: Option<String>,
+    /// What the driver needs besides.
+    pub detail: Value,
+    /// When the delivery was planned.
+    pub created_at: chrono::DateTime<chrono::Utc>,
+}
+
+/// Claims deliveries: opens an attempt for each request whose delivery waits for just that
+/// attempt and is due. One whose account cannot send now becomes `held`. Requests that are not
+/// answered are stale copies: ack and drop them.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn claim(
+    conn: &mut PgConnection,
+    requests: &[&ClaimRequest],
+    worker: &str,
+    lease_s: f64,
+) -> StoreResult<Vec<ClaimedDelivery>> {
+    macro_rules! column {
+        ($field:ident) => {
+            &requests
+                .iter()
+                .map(|request| request.$field)
+                .collect::<Vec<_>>()
+        };
+    }
+    let rows = sqlx::query_as!(
+        ClaimedDelivery,
+        r#"
+        with input as (
+            select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::integer[])
+                as i(attempt_id, delivery_id, generation, attempt)
+        ), locked as (
+            -- By id alone, so that no statistics make the planner walk the backlog; judged on the
+            -- locked version of the row.
+            select d.id, d.state, d.generation, d.attempt_count, d.next_attempt_at, d.channel, d.channel_id
+            from deliveries d where d.id = any($2) order by d.id for update
+        ), judged as (
+            select l.id, i.attempt_id, i.attempt, c.provider_account,
+                   case when c.id is null then null
+                        when not c.enabled then 'channel_disabled'
+                        when c.session_state = 'down' then 'session_down' end as hold
+            from locked l join input i on i.delivery_id = l.id
+            left join channels c on c.id = l.channel_id and l.channel <> 'chat'
+            where l.state = 'queued' and l.generation = i.generation and l.attempt_count + 1 = i.attempt
+              and (l.next_attempt_at is null or l.next_attempt_at <= now())
+        ), held as (
+            update deliveries d set state = 'held', held_reason = j.hold, updated_at = now()
+            from judged j where d.id = j.id and j.hold is not null
+        ), claimed as (
+            update deliveries d
+            set state = 'claimed', attempt_count = j.attempt, next_attempt_at = null, updated_at = now()
+            from judged j where d.id = j.id and j.hold is null
+            returning d.id, j.attempt_id, j.provider_account, d.generation, d.attempt_count, d.retry_count,
+                      d.max_retries, d.event_id, d.event_type, d.source_system, d.trace_id, d.correlation_id,
+                      d.tenant_id, d.channel, d.channel_id, d.template_key, d.recipient, d.recipient_key,
+                      d.recipient_name, d.body_text, d.detail, d.created_at
+        ), opened as (
+            insert into delivery_attempts
+                (id, delivery_id, generation, number, trace_id, channel_id, worker, lease_until)
+            select attempt_id, id, generation, attempt_count, trace_id, channel_id, $5,
+                   now() + make_interval(secs => $6)
+            from claimed
+        )
+        select attempt_id as "attempt_id!", id as "id!", generation as "generation!", attempt_count as "attempt!",
+               retry_count as "retry_count!", max_retries as "max_retries!", event_id as "event_id!",
+               event_type as "event_type!", source_system as "source_system!", trace_id as "trace_id!",
+               correlation_id, tenant_id, channel as "channel!", channel_id,
+               provider_account as "provider_account?", template_key, recipient, recipient_key, recipient_name,
+               body_text, detail as "detail!", created_at as "created_at!"
+        from claimed
+        union all
+        -- An earlier try of this statement had succeeded after all: finding one's own attempt is success.
+        select a.id, d.id, d.generation, d.attempt_count, d.retry_count, d.max_retries, d.event_id, d.event_type,
+               d.source_system, d.trace_id, d.correlation_id, d.tenant_id, d.channel, d.channel_id,
+               c.provider_account, d.template_key, d.recipient, d.recipient_key, d.recipient_name, d.body_text,
+               d.detail, d.created_at
+        from delivery_attempts a join deliveries d on d.id = a.delivery_id
+        left join channels c on c.id = d.channel_id
+        where a.id = any($1) and a.outcome = 'open'
+        "#,
+        column!(attempt_id) as &[Uuid],
+        column!(delivery_id) as &[Uuid],
+        column!(generation) as &[i32],
+        column!(attempt) as &[i32],
+        worker,
+        lease_s,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
+/// What an attempt came to.
+#[derive(Clone, Debug)]
+pub struct AttemptResult {
+    /// The attempt.
+    pub attempt_id: Uuid,
+    /// Its delivery.
+    pub delivery_id: Uuid,
+    /// `sent`, `retry`, `held`, `failed`, `unknown` or `not_sent`.
+    pub outcome: &'static str,
+    /// Where the attempt alone would lead the delivery.
+    pub conclusion: DeliveryState,
+    /// Why it failed.
+    pub failure_code: Option<&'static str>,
+    /// The HTTP status of the answer.
+    pub http_status: Option<i32>,
+    /// What the provider answered, shortened and scrubbed.
+    pub response_excerpt: Option<String>,
+    /// The gateway's own id of the send.
+    pub gateway_correlation_id: Option<String>,
+    /// The provider's key id.
+    pub provider_message_id: Option<String>,
+    /// How long the request took, in milliseconds.
+    pub duration_ms: f64,
+    /// For a retry: seconds until the next attempt.
+    pub retry_after_s: Option<f64>,
+    /// Why it is held.
+    pub held_reason: Option<&'static str>,
+}
+
+/// An attempt that a result closed.
+#[derive(Clone, Debug)]
+pub struct ClosedAttempt {
+    /// The attempt.
+    pub id: Uuid,
+    /// Its generation.
+    pub generation: i32,
+    /// Its number.
+    pub number: i32,
+}
+
+/// Closes attempts that are open, or were presumed unknown: a late result is better than none.
+/// Answers those that it closed; a repeated result closes nothing.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn close_attempts(
+    conn: &mut PgConnection,
+    results: &[&AttemptResult],
+) -> StoreResult<Vec<ClosedAttempt>> {
+    macro_rules! column {
+        ($map:expr) => {
+            &results.iter().map($map).collect::<Vec<_>>()
+        };
+    }
+    let closed = sqlx::query_as!(
+        ClosedAttempt,
+        "update delivery_attempts a
+         set outcome = i.outcome, failure_code = i.failure_code, http_status = i.http_status,
+             response_excerpt = i.response_excerpt,
+             gateway_correlation_id = coalesce(i.gateway_correlation_id, a.gateway_correlation_id),
+             provider_message_id = coalesce(a.provider_message_id, i.provider_message_id),
+             duration_ms = i.duration_ms, finished_at = now()
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::text[],
+                     $8::double precision[])
+              as i(id, outcome, failure_code, http_status, response_excerpt, gateway_correlation_id,
+                   provider_message_id, duration_ms)
+         where a.id = i.id and a.outcome in ('open', 'unknown')
+         returning a.id, a.generation, a.number",
+        column!(|r| r.attempt_id) as &[Uuid],
+        column!(|r| r.outcome.to_owned()) as &[String],
+        column!(|r| r.failure_code.map(str::to_owned)) as &[Option<String>],
+        column!(|r| r.http_status) as &[Option<i32>],
+        column!(|r| r.response_excerpt.clone()) as &[Option<String>],
+        column!(|r| r.gateway_correlation_id.clone()) as &[Option<String>],
+        column!(|r| r.provider_message_id.clone()) as &[Option<String>],
+        column!(|r| r.duration_ms) as &[f64],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(closed)
+}
+
+/// An attempt whose lease lapsed with no result.
+#[derive(Clone, Debug)]
+pub struct LapsedAttempt {
+    /// The attempt.
+    pub id: Uuid,
+    /// Its delivery.
+    pub delivery_id: Uuid,
+}
+
+/// Finds open attempts whose lease lapsed; the reaper alone concludes them. Nothing is locked: the
+/// conclusion locks deliveries first, like every other writer.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn lapsed_attempts(
+    conn: &mut PgConnection,
+    limit: i64,
+) -> StoreResult<Vec<LapsedAttempt>> {
+    let rows = sqlx::query_as!(
+        LapsedAttempt,
+        "select id, delivery_id from delivery_attempts
+         where outcome = 'open' and lease_until <= now()
+         order by lease_until limit $1",
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
