@@ -31,8 +31,8 @@ keep_borrowed() {
             BORROWED_AMQP_URL "${BORROWED_AMQP_URL@Q}" \
             BORROWED_MANAGEMENT_URL "${BORROWED_MANAGEMENT_URL@Q}" >"$file"
     )
-    [[ -z $BORROWED_DATABASE_URL ]] || note "using the database of DATABASE_URL instead of a private one"
-    [[ -z $BORROWED_AMQP_URL ]] || note "using the broker of AMQP_URL instead of a private one"
+    [[ -z $BORROWED_DATABASE_URL ]] || note "using the database of DATABASE_URL instead of a private one (remembered until ./deploy/down --wipe)"
+    [[ -z $BORROWED_AMQP_URL ]] || note "using the broker of AMQP_URL instead of a private one (remembered until ./deploy/down --wipe)"
 }
 
 # is_private_url URL: is it empty, or does it lead to an instance of this checkout?
