@@ -101,7 +101,11 @@ impl App {
             readiness,
             lifecycle.links.stop.clone(),
         ));
-        lifecycle.spawn(housekeeping::clean(db.clone(), lifecycle.stopping()));
+        lifecycle.spawn(housekeeping::clean(
+            db.clone(),
+            args.event_retention_weeks,
+            lifecycle.stopping(),
+        ));
         lifecycle.spawn(housekeeping::measure_outbox(
             db.clone(),
             Arc::clone(&metrics),

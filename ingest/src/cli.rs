@@ -146,6 +146,10 @@ pub struct RunArgs {
     /// That door's secret before this one, still valid.
     #[arg(long, env = "WHATSAPP_WEBHOOK_SECRET_PREVIOUS", hide_env_values = true)]
     pub status_webhook_secret_previous: Option<SecretString>,
+    /// Drop event partitions so many weeks after their end, once nothing unsettled refers to them;
+    /// 0 keeps everything.
+    #[arg(long, env = "EVENT_RETENTION_WEEKS", default_value_t = 0)]
+    pub event_retention_weeks: u16,
     /// Accepted and unused: the official API was not chosen.
     #[arg(long, env = "WHATSAPP_API_KEY", hide_env_values = true)]
     pub whatsapp_api_key: Option<SecretString>,
