@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, query_scalar};
 
 use super::{BOUND, World};
 use crate::gateway_sim::Message;
@@ -64,7 +64,7 @@ impl World {
     /// # Panics
     /// When the query cannot be run.
     pub async fn count(&self, query: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+        query_scalar(AssertSqlSafe(query.to_owned()))
             .fetch_one(&self.db)
             .await
             .expect("because the query is a scenario's own")
@@ -75,7 +75,7 @@ impl World {
     /// # Panics
     /// When the query cannot be run.
     pub async fn texts(&self, query: &str) -> Vec<String> {
-        let rows: Vec<Option<String>> = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+        let rows: Vec<Option<String>> = query_scalar(AssertSqlSafe(query.to_owned()))
             .fetch_all(&self.db)
             .await
             .expect("because the query is a scenario's own");

@@ -81,6 +81,11 @@ fn cases() -> Vec<Case> {
             invalid("#/event_type"),
         ),
         case(
+            "a type that carries a phone",
+            with("/event_type", json!("tel.5547988776655.x")),
+            invalid("#/event_type"),
+        ),
+        case(
             "an enormous type",
             with("/event_type", json!("a".repeat(10_000))),
             invalid("#/event_type"),

@@ -68,11 +68,20 @@ impl<'a> Fields<'a> {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
         };
-        if text.split('.').all(segment) {
-            Some(text)
-        } else {
-            self.refuse(ProblemCode::InvalidFormat, "event_type", FORM)
+        if !text.split('.').all(segment) {
+            return self.refuse(ProblemCode::InvalidFormat, "event_type", FORM);
         }
+        // A type is a label of logs, metrics and broker messages: no phone, CPF or CNPJ may be one.
+        let digits_in_a_row = text
+            .split(|c: char| !c.is_ascii_digit())
+            .map(str::len)
+            .max();
+        if digits_in_a_row.is_some_and(|run| run >= 8) {
+            const NO_NUMBERS: &str =
+                "event_type names a kind of event: it must not carry a number of 8 digits or more";
+            return self.refuse(ProblemCode::InvalidFormat, "event_type", NO_NUMBERS);
+        }
+        Some(text)
     }
 
     pub(super) fn source_system(&mut self) -> Option<String> {
