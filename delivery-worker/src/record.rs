@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use shared::broker::dead::{self, Letter};
 use shared::broker::relay::Relay;
 use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
@@ -14,7 +15,7 @@ use shared::runtime::batcher::{BatchJob, Batcher};
 use shared::runtime::clock::Clock;
 use shared::store::attempts::{self, AttemptResult};
 use shared::store::deliveries::{self, LockedDelivery, StateChange};
-use shared::store::{StoreError, dead_letters, outbox, receipts, sessions};
+use shared::store::{StoreError, outbox, receipts, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -167,7 +168,7 @@ async fn bury(
         .filter_map(|(delivery, code)| {
             let code: FailureCode = code.and_then(|code| code.parse().ok())?;
             let channel: Channel = delivery.channel.parse().ok()?;
-            let letter = shared::broker::dead::Letter {
+            let letter = Letter {
                 id: LetterId::generate(),
                 generation: delivery.generation,
                 code,
@@ -180,29 +181,15 @@ async fn bury(
                 channel: Some(channel),
                 template: delivery.template_key.clone(),
             };
-            Some((message_of(delivery, channel, &letter), letter, delivery.id))
+            let message = message_of(delivery, channel, &letter);
+            Some((letter, message))
         })
         .collect();
-    let rows: Vec<_> = letters
-        .iter()
-        .map(|(message, letter, subject)| {
-            letter.row(message.work.queue(), "delivery", Some(*subject))
-        })
-        .collect();
-    let new = dead_letters::insert_new(conn, &rows).await?;
-    let messages = letters
-        .iter()
-        .filter(|(_, letter, _)| new.contains(&letter.id.0))
-        .map(|(message, letter, _)| letter.message(message))
-        .collect();
+    let messages = dead::record(conn, &letters).await?;
     outbox::insert(conn, messages).await
 }
 
-fn message_of(
-    delivery: &LockedDelivery,
-    channel: Channel,
-    letter: &shared::broker::dead::Letter,
-) -> WorkMessage {
+fn message_of(delivery: &LockedDelivery, channel: Channel, letter: &Letter) -> WorkMessage {
     let work = Work::Deliver {
         delivery_id: DeliveryId(delivery.id),
         channel,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use shared::broker::dead::Letter;
+use shared::broker::dead::{self, Letter};
 use shared::broker::relay::Relay;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::ids::{DeliveryId, EventId, LetterId, ReceiptId, RoutingId, TenantId};
@@ -22,7 +22,7 @@ use shared::store::logs::{self, NewLog};
 use shared::store::outbox::{self, NewMessage};
 use shared::store::receipts::{self, NewReceipt};
 use shared::store::routings::{self, NewRouting};
-use shared::store::{StoreError, dead_letters, sessions};
+use shared::store::{StoreError, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -336,22 +336,7 @@ impl Route {
                 Some((letter, message))
             })
             .collect();
-        let rows: Vec<_> = letters
-            .iter()
-            .map(|(letter, message)| {
-                letter.row(
-                    message.work.queue(),
-                    "delivery",
-                    Some(message.work.subject()),
-                )
-            })
-            .collect();
-        let new = dead_letters::insert_new(conn, &rows).await?;
-        Ok(letters
-            .iter()
-            .filter(|(letter, _)| new.contains(&letter.id.0))
-            .map(|(letter, message)| letter.message(message))
-            .collect())
+        dead::record(conn, &letters).await
     }
 
     fn log(&self, decided: &Decided) {

@@ -4,11 +4,13 @@
 //! Invariant: no personal data; whoever looks into the management UI sees ids, codes and labels
 //! (design §1.4, §3).
 
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::topology::Target;
 use crate::domain::message::{WorkMessage, WorkQueue};
-use crate::store::dead_letters::NewLetter;
+use crate::store::StoreResult;
+use crate::store::dead_letters::{self, NewLetter};
 use crate::store::outbox::{NewMessage, encode};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
@@ -113,6 +115,33 @@ impl Letter {
             headers: Some(Value::Object(self.headers())),
         }
     }
+}
+
+/// Records the letters of deliveries; answers the messages of those that are new. One delivery has
+/// one letter per generation, so a repeated verdict adds nothing.
+///
+/// # Errors
+/// See [`crate::store::StoreError`].
+pub async fn record(
+    conn: &mut PgConnection,
+    letters: &[(Letter, WorkMessage)],
+) -> StoreResult<Vec<NewMessage>> {
+    let rows: Vec<NewLetter> = letters
+        .iter()
+        .map(|(letter, message)| {
+            letter.row(
+                message.work.queue(),
+                "delivery",
+                Some(message.work.subject()),
+            )
+        })
+        .collect();
+    let new = dead_letters::insert_new(conn, &rows).await?;
+    Ok(letters
+        .iter()
+        .filter(|(letter, _)| new.contains(&letter.id.0))
+        .map(|(letter, message)| letter.message(message))
+        .collect())
 }
 
 /// The letter that a message is, when it is one of our own; the broker's have none.
