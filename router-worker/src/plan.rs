@@ -418,9 +418,15 @@ fn evidence(event: &NormalisedEvent, directory: &Directory) -> Option<Evidence> 
                 key_id: sent.key_id.clone(),
                 correlation_id: sent.gateway_correlation_id.clone(),
                 delivery_ref: sent.delivery_id.map(|id| id.0),
-                text_hash: text
-                    .as_deref()
-                    .map(|text| text_hash(&directory.hash_key, text)),
+                // Only an echo of a text may come without it; a picture without a caption must never
+                // pass for one, so it is given a text that no send of ours has.
+                text_hash: match (&text, sent.content) {
+                    (None, ContentKind::Text) => None,
+                    (text, _) => Some(text_hash(
+                        &directory.hash_key,
+                        text.as_deref().unwrap_or_default(),
+                    )),
+                },
                 text,
                 ..base
             })

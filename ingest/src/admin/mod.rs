@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
@@ -75,8 +75,11 @@ struct View {
 async fn trace(
     State(state): State<AdminState>,
     trace_id: Result<Path<TraceId>, PathRejection>,
-    Query(view): Query<View>,
+    view: Result<Query<View>, QueryRejection>,
 ) -> Response {
+    let Ok(Query(view)) = view else {
+        return Problem::new(Code::InvalidQuery, "`reveal` is true or false").into_response();
+    };
     let Ok(Path(trace_id)) = trace_id else {
         return not_found();
     };

@@ -57,6 +57,8 @@ codes! {
     SourceForbidden = "source_forbidden", FORBIDDEN, "The credential may not speak for this source";
     /// The credential is not the tenant's.
     TenantForbidden = "tenant_forbidden", FORBIDDEN, "The credential may not speak for this tenant";
+    /// The address asks for something that cannot be read.
+    InvalidQuery = "invalid_query", BAD_REQUEST, "The query is not valid";
     /// Nothing there, or not the caller's.
     NotFound = "not_found", NOT_FOUND, "Not found";
     /// The method does not fit the address.

@@ -1,9 +1,7 @@
 //! End-to-end scenarios: real PostgreSQL, real RabbitMQ, real HTTP, the gateway simulator.
 
-mod bad_input;
 mod chat;
 mod explained;
-mod faults;
 mod gateway_door;
 mod idempotency;
 mod personal_data;

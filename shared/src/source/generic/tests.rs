@@ -110,6 +110,17 @@ fn an_empty_event_type_is_named() {
 }
 
 #[test]
+fn an_event_type_carries_no_phone_and_no_cpf() {
+    for event_type in ["tel.5547988776655.x", "a.12345678909", "a.b-99990011"] {
+        let item = json!({"event_type": event_type, "source_system": "billing", "payload": {}});
+        assert_eq!(
+            problems_of(item),
+            [("/event_type".to_owned(), "invalid_format")]
+        );
+    }
+}
+
+#[test]
 fn every_problem_is_told_at_once() {
     let item = json!({
         "event_type": 7, "tenant_id": "1", "idempotency_key": "", "trace_id": "x",
