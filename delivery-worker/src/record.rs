@@ -60,6 +60,8 @@ impl BatchJob for Record {
             }
         }
         tx.commit().await?;
+        // Given back first: the look for receipts below must not wait for a connection while holding one.
+        drop(conn);
         self.relay.hand_over(letters);
         self.bind_early_receipts(&results).await;
         for item in items {
