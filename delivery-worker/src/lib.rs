@@ -15,6 +15,7 @@ mod deliver;
 mod dispatch;
 mod driver;
 mod metrics;
+pub mod process;
 mod reaper;
 mod receipt;
 mod record;

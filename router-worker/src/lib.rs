@@ -13,6 +13,7 @@ mod metrics;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+pub mod process;
 mod recipient;
 mod render;
 mod route;

@@ -1,0 +1,47 @@
+//! The process: reads the command line and does what it asks for.
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use shared::runtime::lifecycle::Lifecycle;
+use shared::runtime::telemetry;
+
+use crate::app::App;
+use crate::cli::{AdminCommand, Cli, Command, KeyCommand};
+use crate::commands;
+
+/// Does what the command line asks for; the first argument is the program's own name.
+///
+/// # Errors
+/// A setting cannot be used, a command failed, or the service did not stop cleanly: print the
+/// chain and end with a failure. A command line that cannot be read ends the process itself.
+#[allow(clippy::print_stdout)] // Commands answer on standard output; the service only logs.
+pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
+    let matches = Cli::command().get_matches_from(arguments);
+    match Cli::from_arg_matches(&matches)?.command {
+        Command::Run(args) => {
+            telemetry::start(&args.telemetry);
+            let lifecycle = Lifecycle::default();
+            App::start(*args, &lifecycle).await?;
+            lifecycle.run_until_stopped().await?;
+        }
+        Command::Migrate(database) => {
+            commands::migrate(&database).await?;
+            println!("the database is up to date");
+        }
+        Command::CheckConfig(args) => print!("{}", commands::check_config(&args, &matches)),
+        Command::Admin(AdminCommand::Import { file, database }) => {
+            println!("imported {}", commands::import(&database, &file).await?);
+        }
+        Command::Admin(AdminCommand::Key(KeyCommand::Put {
+            source,
+            tenant,
+            secret_stdin: _,
+            database,
+        })) => {
+            commands::put_key(&database, &source, tenant).await?;
+            println!("the key is valid for source {source}");
+        }
+    }
+    Ok(())
+}
