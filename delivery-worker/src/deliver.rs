@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use shared::domain::delivery::DeliveryState;
 use shared::domain::failure::FailureCode;
 use shared::domain::ids::{AttemptId, DeliveryId};
+use shared::failpoint;
 use shared::runtime::batcher::{BatchJob, Batcher, Rejected};
 use shared::store::attempts::{self, AttemptResult, ClaimRequest, ClaimedDelivery};
 use shared::store::{StoreError, chat};
@@ -41,6 +42,7 @@ impl BatchJob for Claim {
     type Error = StoreError;
 
     async fn run(&self, items: &[ClaimRequest]) -> Result<Vec<Self::Done>, StoreError> {
+        failpoint!(ClaimBegun);
         let mut requests: Vec<&ClaimRequest> = items.iter().collect();
         requests.sort_by_key(|request| (request.delivery_id, request.generation, request.attempt));
         // Copies of one message in one batch: the first opens the attempt, the others find it open.
@@ -48,6 +50,7 @@ impl BatchJob for Claim {
         let mut conn = self.pool.acquire().await?;
         let mut claimed =
             attempts::claim(&mut conn, &requests, &self.worker, self.lease.as_secs_f64()).await?;
+        failpoint!(ClaimCommitted);
         Ok(items
             .iter()
             .map(|item| {
@@ -107,7 +110,10 @@ impl WhatsappSender {
         let outcome = if claimed_at.elapsed() > LEASE_MARGIN / 2 || self.stopping.is_cancelled() {
             None
         } else {
-            Some(driver::whatsapp::send(&self.client, &delivery).await)
+            failpoint!(SendBegun);
+            let outcome = driver::whatsapp::send(&self.client, &delivery).await;
+            failpoint!(SendAnswered);
+            Some(outcome)
         };
         let result = self.result(&delivery, outcome, begun.elapsed());
         self.log(&delivery, &result);
@@ -251,7 +257,9 @@ impl BatchJob for DeliverChat {
             self.clock.as_ref(),
         )
         .await?;
+        failpoint!(ChatWritten);
         tx.commit().await?;
+        failpoint!(ChatCommitted);
         self.relay.hand_over(letters);
         for (delivery, result) in claimed.iter().zip(&results) {
             self.metrics.attempt(result.outcome, result.failure_code);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use shared::broker::relay::Relay;
+use shared::failpoint;
 use shared::runtime::batcher::Batcher;
 use shared::runtime::telemetry::chain;
 use shared::store::deliveries::DueDelivery;
@@ -56,7 +57,13 @@ async fn look(pool: &PgPool, relay: &Relay) -> Result<usize, StoreError> {
         .collect();
     messages.sort_by_key(|message| message.subject_id);
     let rows = outbox::insert(&mut tx, messages).await?;
+    if !due.is_empty() {
+        failpoint!(DueWritten);
+    }
     tx.commit().await?;
+    if !due.is_empty() {
+        failpoint!(DueCommitted);
+    }
     relay.hand_over(rows);
     Ok(due.len())
 }
@@ -65,8 +72,12 @@ async fn look(pool: &PgPool, relay: &Relay) -> Result<usize, StoreError> {
 pub(crate) async fn release(pool: PgPool, stopping: CancellationToken) {
     loop {
         let released = async { deliveries::release_held(&mut *pool.acquire().await?, PAGE).await };
-        if let Err(error) = released.await {
-            tracing::warn!(error = %chain(&error), "held deliveries cannot be looked at, trying again");
+        match released.await {
+            Ok(0) => {}
+            Ok(_) => failpoint!(ReleaseCommitted),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "held deliveries cannot be looked at, trying again");
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(RELEASE_EVERY) => {}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use shared::broker::relay::Relay;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::failure::FailureCode;
+use shared::failpoint;
 use shared::runtime::clock::Clock;
 use shared::runtime::telemetry::chain;
 use shared::store::StoreError;
@@ -77,7 +78,13 @@ impl Reaper {
             self.clock.as_ref(),
         )
         .await?;
+        if !results.is_empty() {
+            failpoint!(ReapWritten);
+        }
         tx.commit().await?;
+        if !results.is_empty() {
+            failpoint!(ReapCommitted);
+        }
         self.relay.hand_over(letters);
         for result in &results {
             self.metrics.attempt(result.outcome, result.failure_code);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use shared::domain::delivery::{DeliveryState, Evidence};
+use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
 use shared::store::chat::{NewChatMessage, ThreadRef};
 use shared::store::deliveries::{self, StateChange};
@@ -47,7 +48,9 @@ impl BatchJob for ApplyReceipts {
             // deliveries of an earlier one, against the order of every other batch.
             let mut tx = conn.begin().await?;
             next = self.apply(&mut tx, &next).await?;
+            failpoint!(ReceiptWritten);
             tx.commit().await?;
+            failpoint!(ReceiptCommitted);
         }
         Ok(vec![(); items.len()])
     }

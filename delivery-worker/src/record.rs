@@ -11,6 +11,7 @@ use shared::domain::delivery::DeliveryState;
 use shared::domain::failure::FailureCode;
 use shared::domain::ids::{DeliveryId, LetterId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
+use shared::failpoint;
 use shared::runtime::batcher::{BatchJob, Batcher};
 use shared::runtime::clock::Clock;
 use shared::store::attempts::{self, AttemptResult};
@@ -59,7 +60,9 @@ impl BatchJob for Record {
                 );
             }
         }
+        failpoint!(RecordWritten);
         tx.commit().await?;
+        failpoint!(RecordCommitted);
         // Given back first: the look for receipts below must not wait for a connection while holding one.
         drop(conn);
         self.relay.hand_over(letters);

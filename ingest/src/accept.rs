@@ -11,6 +11,7 @@ use shared::domain::directory::{Directory, account_slug};
 use shared::domain::event::{Body, IncomingEvent, KeyOrigin};
 use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::domain::message::{Labels, WorkMessage};
+use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
 use shared::store::StoreError;
 use shared::store::events::{self, NewEvent};
@@ -205,10 +206,13 @@ impl BatchJob for Accept {
     }
 
     async fn run(&self, items: &[AcceptRequest]) -> Result<Vec<Accepted>, StoreError> {
+        failpoint!(AcceptBegun);
         let mut conn = self.pool.acquire().await?;
         let (verdicts, rows) = store(&mut conn, items).await?;
+        failpoint!(AcceptStored);
         // The statement has committed: what it wrote may be published.
         self.relay.hand_over(rows);
+        failpoint!(AcceptOffered);
         answers(&mut conn, items, verdicts).await
     }
 }

@@ -12,6 +12,7 @@ use shared::broker::relay::Relay;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::ids::{DeliveryId, EventId, LetterId, ReceiptId, RoutingId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
+use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
 use shared::runtime::clock::Clock;
 use shared::source;
@@ -71,6 +72,7 @@ impl BatchJob for Route {
     type Error = StoreError;
 
     async fn run(&self, items: &[RouteRequest]) -> Result<Vec<Routed>, StoreError> {
+        failpoint!(RouteBegun);
         let mut ids: Vec<Uuid> = items.iter().map(|item| item.event_id.0).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -88,8 +90,11 @@ impl BatchJob for Route {
             .collect();
         let mut tx = conn.begin().await?;
         let (rows, new) = self.commit(&mut tx, &decided).await?;
+        failpoint!(RouteWritten);
         tx.commit().await?;
+        failpoint!(RouteCommitted);
         self.relay.hand_over(rows);
+        failpoint!(RouteOffered);
         for decided in decided
             .iter()
             .filter(|decided| new.contains(&decided.routing.id))

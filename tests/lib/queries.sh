@@ -38,7 +38,7 @@ clippy_learning_queries() {
     return "$code"
 }
 
-run_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+run_clippy() { cargo clippy "${TEST_BUILD[@]}" --all-targets -- -D warnings; }
 
 check_queries() {
     local fresh=$STATE/queries.new

@@ -54,6 +54,7 @@ await_test_servers() {
 stop_test_servers() {
     rabbitmq_stop
     postgres_stop
+    stop_chaos_servers
 }
 
 forget_last_run() {

@@ -20,7 +20,7 @@ lint() {
         timed 'clippy' run_clippy
         note 'query data: unchanged since it was last found in order'
     fi
-    RUSTDOCFLAGS='-D warnings' timed 'documentation' cargo doc --locked --workspace --no-deps
+    RUSTDOCFLAGS='-D warnings' timed 'documentation' cargo doc "${TEST_BUILD[@]}" --no-deps
     lint_dependencies
 }
 
@@ -34,7 +34,7 @@ lint_scripts() {
         note 'shell scripts: not checked, shellcheck is not installed'
         return 0
     fi
-    timed 'shell scripts' shellcheck -x deploy/up deploy/down deploy/lib/*.sh tests/run tests/prepare-queries tests/lib/*.sh .ci/run
+    timed 'shell scripts' shellcheck -x deploy/up deploy/down deploy/lib/*.sh tests/run tests/prepare-queries tests/lib/*.sh tests/lib/chaos-servers .ci/run
 }
 
 lint_dependencies() {

@@ -7,21 +7,29 @@ suite_tests() {
     run_tests "$@"
 }
 
+# The tests alone are built with failpoints.
+readonly TEST_BUILD=(--locked --workspace --features posto-tests/failpoints)
+
 # nextest runs each test in a process of its own and ends one that hangs. Building it takes about
 # ten minutes, so it is used where it is and never asked for.
 run_tests() {
     forget_tool_builds
     if have cargo-nextest; then
-        timed 'build of the tests' cargo nextest run --locked --workspace --no-run
+        timed 'build of the tests' cargo nextest run "${TEST_BUILD[@]}" --no-run
         await_test_servers
-        timed 'tests' cargo nextest run --locked --workspace "$@"
+        timed 'tests' cargo nextest run "${TEST_BUILD[@]}" "$@"
         if has_doc_tests; then timed 'tests in the documentation' cargo test --locked --workspace --doc; fi
     else
         note "cargo-nextest is not installed: cargo test runs the same tests"
         timed 'build of the tests' cargo test --locked --workspace --no-run
         await_test_servers
         timed 'tests' cargo test --locked --workspace --no-fail-fast "$@"
+        timed 'chaos, its short form' cargo test "${TEST_BUILD[@]}" --test chaos brief_ -- --test-threads=1
     fi
+}
+
+need_nextest() {
+    have cargo-nextest || die "cargo-nextest is missing, and this suite needs it" "cargo install --locked cargo-nextest"
 }
 
 # has_doc_tests: does any comment open a block of Rust? Opening and closing fences alternate.

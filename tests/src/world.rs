@@ -379,8 +379,11 @@ fn ingest_args(database_url: &str, prefix: &str) -> anyhow::Result<ingest::cli::
     Ok(*args)
 }
 
-/// The world of `samples/hub`: T1 and T2, a shared account, and credentials.
-async fn import_reference_data(db: &PgPool) -> anyhow::Result<()> {
+/// Imports the world of `samples/hub`: T1 and T2, a shared account, and credentials.
+///
+/// # Errors
+/// The database cannot be used.
+pub async fn import_reference_data(db: &PgPool) -> anyhow::Result<()> {
     use sha2::Digest as _;
 
     let mut conn = db.acquire().await?;

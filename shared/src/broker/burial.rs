@@ -16,6 +16,7 @@ use crate::domain::delivery::DeliveryState;
 use crate::domain::failure::FailureCode;
 use crate::domain::ids::{EventId, LetterId, RoutingId, TraceId};
 use crate::domain::message::{Work, WorkMessage, WorkQueue};
+use crate::failpoint;
 use crate::runtime::clock::Clock;
 use crate::runtime::telemetry::chain;
 use crate::store::deliveries::{self, StateChange};
@@ -158,7 +159,9 @@ impl Burial {
             vec![letter_of(item, queue, &letter)]
         };
         let rows = outbox::insert(&mut tx, messages).await?;
+        failpoint!(BurialWritten);
         tx.commit().await?;
+        failpoint!(BurialCommitted);
         Ok(rows)
     }
 }

@@ -23,6 +23,7 @@ pub use super::relay_metrics::RelayMetrics;
 use super::session::{Pace, Session};
 use super::sweeper::Sweeper;
 use super::topology::Target;
+use crate::failpoint;
 
 pub use crate::store::outbox::HOT_LEASE;
 
@@ -196,6 +197,7 @@ impl Mouth {
         if rows.is_empty() {
             return 0;
         }
+        failpoint!(RelayTaken);
         let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
         let timer = self.metrics.publish_seconds.start_timer();
         let outcomes = self
@@ -232,6 +234,7 @@ impl Mouth {
             warn!(path, left, error = %error, "messages stay in the outbox");
         }
         if count > 0 {
+            failpoint!(RelayConfirmed);
             // The receiver outlives every sender.
             let _deleter_lives = self.confirmed.send(confirmed).await;
         }
@@ -288,6 +291,7 @@ async fn delete_confirmed<S: OutboxStore>(
         }
         match store.delete(&ids).await {
             Ok(()) => {
+                failpoint!(RelayDeleted);
                 ids.clear();
                 pace.reset();
             }

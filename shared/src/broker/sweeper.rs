@@ -10,6 +10,7 @@ use super::publisher::CHUNK;
 use super::relay::{HOT_LEASE, Mouth, OutboxStore};
 use super::relay_metrics::Path;
 use super::session::{Pace, Session};
+use crate::failpoint;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -71,6 +72,9 @@ impl<S: OutboxStore> Sweeper<S> {
             }
         };
         let found = rows.len();
+        if found > 0 {
+            failpoint!(SweepLeased);
+        }
         let confirmed = self.mouth.publish(rows, Path::Sweep).await;
         match found {
             0 => Swept::Rest,

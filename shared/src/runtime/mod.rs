@@ -6,6 +6,7 @@
 pub mod batcher;
 pub mod cli;
 pub mod clock;
+pub mod failpoint;
 pub mod lifecycle;
 pub mod ops;
 pub mod telemetry;

@@ -1,0 +1,92 @@
+//! What may happen to RabbitMQ. No service is restarted for it.
+
+use std::time::{Duration, Instant};
+
+use crate::rig::Rig;
+use crate::traffic::Batch;
+
+/// Lets events flow for some seconds, breaks the broker in the middle, and judges. `break_it`
+/// answers when the fault is over.
+async fn broken(scenario: &str, break_it: impl AsyncFnOnce(&Rig)) {
+    let mut rig = Rig::started().await;
+    let pids = rig.pids();
+    let posts = Batch::of_bills(300)
+        .over(Duration::from_secs(4))
+        .post(&rig.api);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    break_it(&rig).await;
+    let since = Instant::now();
+    let posted = posts.await.expect("because every post was answered");
+    rig.verdict(scenario, since, &posted).await;
+    assert!(rig.services().all(|service| service.lives()));
+    assert_eq!(rig.pids(), pids, "no service was restarted");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_closes_all_connections() {
+    broken("all AMQP connections closed by the broker", async |rig| {
+        // The management API lists a connection some seconds after it was opened.
+        rig.until("the connections are known and closed", async |rig| {
+            rig.servers.close_connections().await >= 6
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brief_the_broker_is_killed_and_comes_back() {
+    broken("RabbitMQ killed and started", async |rig| {
+        rig.servers.kill_rabbitmq();
+        rig.servers.start_rabbitmq();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queues_are_deleted_underneath() {
+    broken("all queues deleted underneath", async |rig| {
+        rig.until("the queues are gone", async |rig| {
+            rig.servers.delete_queues(&rig.prefix).await >= 10
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_loses_its_data() {
+    broken("RabbitMQ killed, its data wiped, started", async |rig| {
+        rig.servers.wipe_rabbitmq();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_runs_out_of_memory_for_a_while() {
+    broken("memory alarm for 20 s", async |rig| {
+        rig.servers.alarm(true);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        rig.servers.alarm(false);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ingest_accepts_while_the_broker_is_down() {
+    let mut rig = Rig::started().await;
+    let pids = rig.pids();
+    rig.servers.kill_rabbitmq();
+    let posted = Batch::of_bills(300)
+        .post(&rig.api)
+        .await
+        .expect("because every post was answered");
+    assert_eq!(rig.sim.messages().len(), 0, "nothing can leave meanwhile");
+    rig.servers.start_rabbitmq();
+    let since = Instant::now();
+    rig.verdict("broker down while ingest accepts", since, &posted)
+        .await;
+    assert_eq!(rig.pids(), pids, "no service was restarted");
+    rig.end().await;
+}

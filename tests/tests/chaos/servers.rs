@@ -1,0 +1,158 @@
+//! The PostgreSQL and RabbitMQ of this suite, which scenarios may break: see `tests/lib/chaos-servers`.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::rig::client;
+
+/// The addresses of both servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Servers {
+    pub(crate) database_url: String,
+    pub(crate) amqp_url: String,
+    management_url: String,
+    http: reqwest::Client,
+}
+
+impl Servers {
+    /// Starts what does not run and undoes what an earlier scenario left broken.
+    ///
+    /// # Panics
+    /// When they cannot be started: nothing can be tried without them.
+    pub(crate) fn up() -> Self {
+        let addresses = verb(&["up"]);
+        let address = |name: &str| {
+            addresses
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+                .expect("because `up` prints every address")
+                .to_owned()
+        };
+        Self {
+            database_url: address("DATABASE_URL"),
+            amqp_url: address("AMQP_URL"),
+            management_url: address("RABBITMQ_MANAGEMENT_URL"),
+            http: client(),
+        }
+    }
+
+    /// Kills RabbitMQ as `kill -9` does.
+    pub(crate) fn kill_rabbitmq(&self) {
+        verb(&["kill", "rabbitmq"]);
+    }
+
+    /// Starts RabbitMQ and waits until it listens.
+    pub(crate) fn start_rabbitmq(&self) {
+        verb(&["start", "rabbitmq"]);
+    }
+
+    /// Kills RabbitMQ, forgets its data, and starts it.
+    pub(crate) fn wipe_rabbitmq(&self) {
+        verb(&["wipe", "rabbitmq"]);
+    }
+
+    /// Sets or clears the broker's memory alarm.
+    pub(crate) fn alarm(&self, on: bool) {
+        verb(&["alarm", if on { "on" } else { "off" }]);
+    }
+
+    /// Shuts PostgreSQL down fast, as an upgrade does, and starts it.
+    pub(crate) fn restart_postgres(&self) {
+        verb(&["restart", "postgres"]);
+    }
+
+    /// Kills PostgreSQL as `kill -9` does.
+    pub(crate) fn kill_postgres(&self) {
+        verb(&["kill", "postgres"]);
+    }
+
+    /// Starts PostgreSQL and waits until it answers.
+    pub(crate) fn start_postgres(&self) {
+        verb(&["start", "postgres"]);
+    }
+
+    /// Lets the broker close every AMQP connection; answers how many there were.
+    pub(crate) async fn close_connections(&self) -> usize {
+        let mut closed = 0;
+        for connection in self.list("connections").await {
+            let Some(name) = connection["name"].as_str() else {
+                continue;
+            };
+            let path = format!("connections/{}", escaped(name));
+            closed += usize::from(self.delete(&path).await);
+        }
+        closed
+    }
+
+    /// Deletes every queue of a prefix; answers how many there were.
+    pub(crate) async fn delete_queues(&self, prefix: &str) -> usize {
+        let mut deleted = 0;
+        for queue in self.list("queues/%2F").await {
+            if let Some(name) = queue["name"]
+                .as_str()
+                .filter(|name| name.starts_with(prefix))
+            {
+                deleted += usize::from(self.delete(&format!("queues/%2F/{name}")).await);
+            }
+        }
+        deleted
+    }
+
+    /// Deletes every exchange of a prefix.
+    pub(crate) async fn delete_exchanges(&self, prefix: &str) {
+        for exchange in self.list("exchanges/%2F").await {
+            if let Some(name) = exchange["name"]
+                .as_str()
+                .filter(|name| name.starts_with(prefix))
+            {
+                self.delete(&format!("exchanges/%2F/{name}")).await;
+            }
+        }
+    }
+
+    async fn list(&self, what: &str) -> Vec<Value> {
+        let url = format!("{}/api/{what}", self.management_url);
+        let answer = self.http.get(url).send().await;
+        match answer {
+            Ok(answer) => answer.json().await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    async fn delete(&self, path: &str) -> bool {
+        let url = format!("{}/api/{path}", self.management_url);
+        let answer = self.http.delete(url).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+}
+
+fn escaped(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+        text
+    })
+}
+
+fn verb(arguments: &[&str]) -> String {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("lib/chaos-servers");
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(script)
+        .args(arguments)
+        .output()
+        .expect("because the script is part of the tree");
+    assert!(
+        status.success(),
+        "chaos-servers {arguments:?}: {}",
+        String::from_utf8_lossy(&stderr)
+    );
+    String::from_utf8_lossy(&stdout).into_owned()
+}

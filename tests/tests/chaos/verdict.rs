@@ -1,0 +1,178 @@
+//! What every scenario ends with: at rest, in balance, nothing lost, nothing doubled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use posto_tests::gateway_sim::Message;
+
+use crate::rig::{Rig, client};
+use crate::traffic::Posted;
+
+/// Where the lines of the report are gathered, besides standard output.
+const REPORT: &str = "POSTO_CHAOS_REPORT";
+
+/// What is still under way, one count for each way to be so.
+const UNDER_WAY: &str = "select
+    (select count(*) from outbox)
+    + (select count(*) from communication_events e
+       where not exists (select 1 from routings r where r.event_id = e.id))
+    + (select count(*) from deliveries where state in ('queued', 'held', 'claimed')
+                                          or state in ('sent', 'delivered') and channel = 'whatsapp')
+    + (select count(*) from delivery_attempts where outcome = 'open')
+    + (select count(*) from receipts where state = 'pending')";
+
+/// Rows that cannot be explained (design §1, ledger).
+const IMBALANCE: &str = "select
+    (select count(*) from routings r
+     where r.state = 'routed' and not exists (select 1 from deliveries d where d.routing_id = r.id)
+       and r.event_type in ('billing.invoice.overdue', 'chat.message.received'))
+    + (select count(*) from (select event_id from routings where run = 0 group by event_id having count(*) > 1) twice)
+    + (select count(*) from (select event_id from deliveries group by event_id having count(*) > 1) twice)
+    + (select count(*) from deliveries d where d.state = 'claimed'
+         and not exists (select 1 from delivery_attempts a where a.delivery_id = d.id and a.outcome = 'open'))";
+
+/// What a scenario tells of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Deliveries that ended *unknown*, for a person or a policy.
+    pub(crate) unknown: usize,
+    /// Attempts that were *unknown* for a while, and settled by evidence.
+    pub(crate) proven: i64,
+    /// Events that no rule wanted, with a decision that says so.
+    pub(crate) unrouted: usize,
+}
+
+impl Rig {
+    /// Waits until everything is at rest and judges it; every event led to a delivery. `since` is
+    /// the end of the fault.
+    pub(crate) async fn verdict(&self, scenario: &str, since: Instant, posted: &Posted) -> Told {
+        let told = self.judge(scenario, since, posted).await;
+        assert_eq!(told.unrouted, 0, "events that no rule wanted");
+        told
+    }
+
+    /// The same where rules may have wanted nothing of some events.
+    pub(crate) async fn judge(&self, scenario: &str, since: Instant, posted: &Posted) -> Told {
+        // A delivery that went out and whose evidence was lost rests as it is; the others reach
+        // "read", for the simulator tells of every message that went out.
+        self.until("everything is at rest", async |rig| {
+            rig.number(UNDER_WAY).await == Some(0)
+        })
+        .await;
+        let settings = self.sim.settings();
+        if settings.echo || !settings.acks.is_empty() {
+            self.until("evidence has settled what left", async |rig| {
+                rig.unknown_that_left().await == 0
+            })
+            .await;
+        }
+        let took = since.elapsed();
+        assert_eq!(self.number(IMBALANCE).await, Some(0), "the ledger");
+        self.assert_no_orphans().await;
+        let told = self.assert_exactly_once(posted).await;
+        report(scenario, posted.len(), took, &told);
+        told
+    }
+
+    /// Deliveries that are *unknown* although their message went out.
+    async fn unknown_that_left(&self) -> usize {
+        let query = "select id::text from deliveries where state = 'unknown'";
+        let unknown: BTreeSet<String> = self.texts(query).await.into_iter().collect();
+        let messages = self.sim.messages();
+        let left = messages.iter().filter(|message| message.went_out);
+        left.filter(|message| unknown.contains(&delivery_of(message)))
+            .count()
+    }
+
+    /// Every event that was answered is stored under its own id and led to one delivery, and each
+    /// WhatsApp delivery to exactly one message, or it is *unknown* and to one at the most.
+    async fn assert_exactly_once(&self, posted: &Posted) -> Told {
+        let rows = self
+            .texts(
+                "select concat_ws('|', e.idempotency_key, e.id, r.state, d.channel, d.state, d.id)
+                 from communication_events e join routings r on r.event_id = e.id
+                 left join deliveries d on d.event_id = e.id
+                 where e.event_type in ('billing.invoice.overdue', 'chat.message.received')",
+            )
+            .await;
+        let mut times: BTreeMap<String, usize> = BTreeMap::new();
+        for message in self.sim.messages() {
+            *times.entry(delivery_of(&message)).or_default() += usize::from(message.went_out);
+        }
+        let mut told = Told::default();
+        let mut stored = Posted::new();
+        for row in &rows {
+            let parts: Vec<&str> = row.split('|').collect();
+            stored.insert(parts[0].to_owned(), parts[1].to_owned());
+            let ["routed", channel, state, delivery] = parts[2..] else {
+                assert_eq!(parts[2..], ["unrouted"], "{row}");
+                told.unrouted += 1;
+                continue;
+            };
+            let sent = times.get(delivery).copied().unwrap_or_default();
+            match (channel, state) {
+                ("whatsapp", "unknown") => {
+                    told.unknown += 1;
+                    assert!(sent <= 1, "an unknown was sent {sent} times: {row}");
+                }
+                ("whatsapp", "read") => assert_eq!(sent, 1, "{row}"),
+                ("chat", "delivered") => {}
+                _ => panic!("not settled as it should be: {row}"),
+            }
+        }
+        assert_eq!(rows.len(), stored.len(), "no event has two rows");
+        assert_eq!(&stored, posted, "what was answered is what is stored");
+        let on_threads = "select count(*) from (select delivery_id from chat_messages
+            where delivery_id is not null group by delivery_id having count(*) > 1) twice";
+        assert_eq!(
+            self.number(on_threads).await,
+            Some(0),
+            "chat messages twice"
+        );
+        let proven =
+            "select count(*) from delivery_attempts a join deliveries d on d.id = a.delivery_id
+            where a.outcome = 'unknown' and d.state <> 'unknown'";
+        told.proven = self.number(proven).await.unwrap_or_default();
+        told
+    }
+
+    /// The services' own word: the last look found no work whose message was lost.
+    async fn assert_no_orphans(&self) {
+        let client = client();
+        for service in self.routers.iter().chain(&self.deliverers) {
+            let url = format!("http://{}/metrics", service.ops());
+            let answer = client.get(url).send().await.expect("because it runs");
+            let text = answer.text().await.unwrap_or_default();
+            for line in text.lines().filter(|line| line.starts_with("hub_orphans{")) {
+                assert!(line.ends_with(" 0"), "{}: {line}", service.name());
+            }
+        }
+    }
+}
+
+fn delivery_of(message: &Message) -> String {
+    let metadata = message.metadata.as_ref();
+    let id = metadata.and_then(|metadata| metadata["delivery_id"].as_str());
+    id.expect("because every send names its delivery")
+        .to_owned()
+}
+
+#[allow(clippy::print_stdout)] // Who runs the suite reads it there.
+fn report(scenario: &str, events: usize, took: Duration, told: &Told) {
+    let line = format!(
+        "| {scenario} | {events} | {:.1} | {} | {} |\n",
+        took.as_secs_f64(),
+        told.proven,
+        told.unknown
+    );
+    print!("{line}");
+    if let Ok(path) = std::env::var(REPORT)
+        && let Ok(mut file) = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+    {
+        let _printed_anyway = file.write_all(line.as_bytes());
+    }
+}
