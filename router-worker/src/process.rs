@@ -22,8 +22,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
         Command::Run(args) => {
             telemetry::start(&args.telemetry);
             let lifecycle = Lifecycle::default();
-            App::start(*args, &lifecycle).await?;
-            lifecycle.run_until_stopped().await?;
+            lifecycle.run(App::start(*args, &lifecycle)).await?;
         }
         Command::Migrate(database) => {
             pool::migrate(&pool::open(&database, pool::COMMAND_STATEMENT)?).await?;

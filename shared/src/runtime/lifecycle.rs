@@ -56,29 +56,39 @@ impl Lifecycle {
         self.work.stop.clone()
     }
 
-    /// Waits for SIGTERM or SIGINT (or for a part that gave up and cancelled the token), then for
-    /// every stage to end.
+    /// Starts the process, waits for SIGTERM or SIGINT (or for a part that gave up and cancelled the
+    /// token), then for every stage to end. A signal counts from the first moment on: one that
+    /// comes while the database is still waited for ends the wait.
     ///
     /// # Errors
-    /// The stages did not end within [`STOP_BOUND`], or a second signal came: end the process with
-    /// a failure, leases and the broker return what was open.
-    pub async fn run_until_stopped(self) -> Result<(), StopIncomplete> {
+    /// The start failed. Or the stages did not end within [`STOP_BOUND`], or a second signal came:
+    /// end the process with a failure, leases and the broker return what was open.
+    pub async fn run<App, E: From<StopIncomplete>>(
+        &self,
+        start: impl Future<Output = Result<App, E>>,
+    ) -> Result<(), E> {
         let mut signals = Signals::listen();
-        tokio::select! {
-            () = signals.next() => {}
-            () = self.work.stop.cancelled() => {}
+        let stopped_early = tokio::select! {
+            app = start => app.map(|_| false)?,
+            () = signals.next() => true,
+        };
+        if !stopped_early {
+            tokio::select! {
+                () = signals.next() => {}
+                () = self.work.stop.cancelled() => {}
+            }
         }
         tracing::info!("stopping");
         tokio::select! {
-            stopped = self.stop() => stopped,
-            () = signals.next() => Err(StopIncomplete),
+            stopped = self.stop() => stopped.map_err(E::from),
+            () = signals.next() => Err(StopIncomplete.into()),
         }
     }
 
     /// Asks everything to stop, stage by stage, and waits for it.
     ///
     /// # Errors
-    /// As [`Self::run_until_stopped`].
+    /// The stages did not end within [`STOP_BOUND`]: as [`Self::run`].
     pub async fn stop(&self) -> Result<(), StopIncomplete> {
         let stages = async {
             self.work.end().await;

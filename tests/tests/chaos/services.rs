@@ -84,3 +84,20 @@ async fn brief_a_rolling_restart_of_all_three_under_load_loses_nothing_and_doubt
     );
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brief_a_service_that_still_waits_for_the_database_stops_cleanly_when_it_is_asked_to() {
+    let mut rig = Rig::new(1).await;
+    rig.refuse_connections(true).await;
+    for service in rig.services() {
+        service.start();
+    }
+    rig.until("all have said what they wait for", async |rig| {
+        let workers = rig.routers.iter().chain(&rig.deliverers);
+        std::iter::once(&rig.ingest)
+            .chain(workers)
+            .all(|service| service.last_words().contains("WARN"))
+    })
+    .await;
+    rig.end().await;
+}
