@@ -97,10 +97,10 @@ impl App {
             client,
             receipts,
         };
-        let views = start_consumers(&parts, lifecycle);
+        let (views, intake) = start_consumers(&parts, lifecycle);
         start_loops(&parts, &views, &registry, lifecycle)?;
-        let readiness =
-            reconcile::readiness(db, session, views.into_iter().map(|view| view.1).collect());
+        let views = views.into_iter().map(|view| view.1).chain([intake]);
+        let readiness = reconcile::readiness(db, session, views.collect());
         lifecycle.links.tasks.spawn(ops::serve(
             listener,
             registry,
@@ -120,7 +120,11 @@ const fn batcher(name: &'static str) -> BatcherConfig {
     }
 }
 
-fn start_consumers(parts: &Parts, lifecycle: &Lifecycle) -> Vec<(WorkQueue, ConsumerView)> {
+/// Starts all consumers; answers the views of the work queues and that of the letters' intake.
+fn start_consumers(
+    parts: &Parts,
+    lifecycle: &Lifecycle,
+) -> (Vec<(WorkQueue, ConsumerView)>, ConsumerView) {
     let burial = Burial::new(
         parts.db.clone(),
         parts.relay.clone(),
@@ -173,6 +177,7 @@ fn start_consumers(parts: &Parts, lifecycle: &Lifecycle) -> Vec<(WorkQueue, Cons
         stop(),
     ));
     let intake = ConsumerConfig::new(Queue::Intake, PREFETCH, &parts.worker);
+    let intake_view = intake.view.clone();
     let burial = Burial::new(
         parts.db.clone(),
         parts.relay.clone(),
@@ -184,7 +189,7 @@ fn start_consumers(parts: &Parts, lifecycle: &Lifecycle) -> Vec<(WorkQueue, Cons
         Arc::new(IntakeHandler { burial }),
         stop(),
     ));
-    views
+    (views, intake_view)
 }
 
 fn sender(parts: &Parts, lifecycle: &Lifecycle) -> WhatsappSender {

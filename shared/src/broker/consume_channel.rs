@@ -20,7 +20,7 @@ use super::session::Session;
 use super::topology::Queue;
 
 /// An answer that takes longer comes from a broker that is not there any more.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a channel serves no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

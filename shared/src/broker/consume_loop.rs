@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::consume_channel::{ConsumeChannel, Ended, Taken};
+use super::consume_channel::{ANSWER_TIMEOUT, ConsumeChannel, Ended, Taken};
 use super::consumer::{ConsumerConfig, ConsumerState, Handler};
 use super::link::Live;
 use super::parcel::{Parcel, Settled};
@@ -159,7 +159,7 @@ impl<H: Handler> Runner<H> {
         stop: &CancellationToken,
     ) -> Ended {
         self.round += 1;
-        let mut channel = match ConsumeChannel::open(live, &self.session, &self.config).await {
+        let mut channel = match self.open(live, stop).await {
             Ok(channel) => channel,
             Err(ended) => return ended,
         };
@@ -208,6 +208,24 @@ impl<H: Handler> Runner<H> {
             if let Err(ended) = step {
                 return ended;
             }
+        }
+    }
+
+    /// Opens a channel, within a bound: a quorum queue whose leader is lost answers nothing for as
+    /// long as it is so, and says nothing either.
+    async fn open(
+        &self,
+        live: &Arc<Live>,
+        stop: &CancellationToken,
+    ) -> Result<ConsumeChannel, Ended> {
+        let opening = ConsumeChannel::open(live, &self.session, &self.config);
+        tokio::select! {
+            opened = timeout(ANSWER_TIMEOUT, opening) => opened.unwrap_or_else(|_| {
+                let queue = self.config.queue.label();
+                error!(queue, "the broker does not let this queue be consumed");
+                Err(Ended::Lost)
+            }),
+            () = stop.cancelled() => Err(Ended::Stopped),
         }
     }
 

@@ -38,10 +38,34 @@ async fn the_broker_closes_all_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn brief_the_broker_is_killed_and_comes_back() {
     broken("RabbitMQ killed and started", async |rig| {
-        rig.servers.kill_rabbitmq();
+        rig.servers.kill_rabbitmq().await;
         rig.servers.start_rabbitmq();
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_is_killed_again_and_again_as_soon_as_it_is_back() {
+    let mut rig = Rig::started().await;
+    let pids = rig.pids();
+    let posts = Batch::of_bills(300)
+        .over(Duration::from_secs(40))
+        .post(&rig.api);
+    for _ in 0..5 {
+        rig.servers.kill_rabbitmq().await;
+        rig.servers.start_rabbitmq();
+        rig.until_ready().await;
+    }
+    let since = Instant::now();
+    let posted = posts.await.expect("because every post was answered");
+    rig.verdict(
+        "RabbitMQ killed three times, each time as soon as all is ready",
+        since,
+        &posted,
+    )
+    .await;
+    assert_eq!(rig.pids(), pids, "no service was restarted");
+    rig.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +101,7 @@ async fn the_broker_runs_out_of_memory_for_a_while() {
 async fn ingest_accepts_while_the_broker_is_down() {
     let mut rig = Rig::started().await;
     let pids = rig.pids();
-    rig.servers.kill_rabbitmq();
+    rig.servers.kill_rabbitmq().await;
     let posted = Batch::of_bills(300)
         .post(&rig.api)
         .await

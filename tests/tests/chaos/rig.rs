@@ -154,9 +154,11 @@ impl Rig {
         self.services().map(|service| service.pid()).collect()
     }
 
-    /// Waits until every service says that it is ready.
-    pub(crate) async fn until_ready(&mut self) {
-        let addresses: Vec<_> = self.services().map(|service| service.ops()).collect();
+    /// Waits until every service says that it is ready: a worker is when it consumes all its queues.
+    pub(crate) async fn until_ready(&self) {
+        let workers = self.routers.iter().chain(&self.deliverers);
+        let all = std::iter::once(&self.ingest).chain(workers);
+        let addresses: Vec<_> = all.map(Service::ops).collect();
         let client = client();
         for ops in addresses {
             self.until("every service is ready", async |_| {
