@@ -86,14 +86,23 @@ async fn poison_among_the_messages_ends_beside_its_queue_and_harms_nobody() {
                       ('{\"version\": 1, \"kind\": \"route\", \"event_id\": \"nobody\"}')) poison (body)",
     )
     .await;
+    for queue in [
+        "hub.events.route",
+        "hub.deliveries.whatsapp",
+        "hub.receipts",
+    ] {
+        let queue = format!("{}{queue}", rig.prefix);
+        rig.servers.publish(&queue, "no JSON at all {").await;
+        rig.servers.publish(&queue, "").await;
+    }
     let posted = posts.await.expect("because every post was answered");
     rig.until("every poisoned message has its letter", async |rig| {
         rig.number("select count(*) from dead_letters where failure_code = 'message_unreadable'")
             .await
-            == Some(20)
+            == Some(26)
     })
     .await;
-    rig.verdict("20 poisoned messages", since, &posted).await;
+    rig.verdict("26 poisoned messages", since, &posted).await;
     rig.end().await;
 }
 

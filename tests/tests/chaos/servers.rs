@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::rig::client;
 
@@ -117,6 +117,23 @@ impl Servers {
                 self.delete(&format!("exchanges/%2F/{name}")).await;
             }
         }
+    }
+
+    /// Publishes bytes straight to a queue, past everything of ours.
+    pub(crate) async fn publish(&self, queue: &str, payload: &str) {
+        let url = format!(
+            "{}/api/exchanges/%2F/amq.default/publish",
+            self.management_url
+        );
+        let message = json!({
+            "properties": {}, "routing_key": queue, "payload": payload, "payload_encoding": "string",
+        });
+        let answer = self.http.post(url).json(&message).send().await;
+        let routed: Value = match answer {
+            Ok(answer) => answer.json().await.unwrap_or_default(),
+            Err(_) => Value::Null,
+        };
+        assert_eq!(routed["routed"], true, "{queue} took the message");
     }
 
     async fn list(&self, what: &str) -> Vec<Value> {
