@@ -81,8 +81,12 @@ impl BatchJob for Route {
             .map(|event| (event.id, event))
             .collect();
         let mut asked = HashSet::new();
-        let decided: Vec<Decided> = items
-            .iter()
+        // In the order in which they were accepted, and so are the ids of what they lead to: replies
+        // leave in the order of their ids.
+        let mut order: Vec<&RouteRequest> = items.iter().collect();
+        order.sort_by_key(|item| (item.event_id.0, item.run));
+        let decided: Vec<Decided> = order
+            .into_iter()
             .filter(|item| asked.insert((item.event_id, item.run)))
             .filter_map(|item| Some(self.decide(found.get(&item.event_id.0)?, item.run)))
             .collect();
@@ -374,6 +378,8 @@ fn work_message(delivery: &NewDelivery) -> Option<WorkMessage> {
         source: delivery.source_system.clone(),
         tenant_id: delivery.tenant_id.map(TenantId),
         template: delivery.template_key.clone(),
+        account: delivery.channel_id.clone(),
+        lane: Some(delivery.lane.clone()),
     };
     Some(WorkMessage::new(
         work,
