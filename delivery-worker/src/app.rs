@@ -213,8 +213,8 @@ fn sender(parts: &Parts, lifecycle: &Lifecycle) -> WhatsappSender {
         claim: Batcher::start(claim, batcher("claim"), tasks),
         record: Batcher::start(record, batcher("record"), tasks),
         policy: RetryPolicy {
-            base: parts.args.retry_base,
-            longest: parts.args.retry_longest,
+            base: parts.args.retry_base.of(Channel::Whatsapp),
+            longest: parts.args.retry_longest.of(Channel::Whatsapp),
         },
         slots: Slots::new(usize::from(parts.args.delivery_concurrency), WAITING),
         tasks: tasks.clone(),

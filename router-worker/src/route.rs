@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use shared::broker::dead::{self, Letter};
 use shared::broker::relay::Relay;
+use shared::domain::channel::PerChannel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::ids::{DeliveryId, EventId, LetterId, ReceiptId, RoutingId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
@@ -52,7 +53,7 @@ pub(crate) struct Route {
     pub(crate) directory: DirectoryCache,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) max_retries: i32,
+    pub(crate) max_retries: PerChannel<i32>,
 }
 
 /// One event's decision and all that follows from it.
@@ -209,7 +210,7 @@ impl Route {
             state: planned.state(),
             failure_code: planned.failure.as_ref().map(|failure| failure.0.as_str()),
             failure_detail: planned.failure.as_ref().map(|failure| failure.1.clone()),
-            max_retries: self.max_retries,
+            max_retries: self.max_retries.of(planned.channel),
         };
         plan.deliveries.iter().enumerate().map(of).collect()
     }
