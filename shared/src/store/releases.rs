@@ -137,7 +137,7 @@ pub async fn release_page(
             where l.holder = $3 and l.lease_until > now()
             order by l.channel_id for share of l
         ), room as materialized (
-            select m.channel_id, m.fence,
+            select m.channel_id,
                    case c.session_state
                        when 'up' then greatest($4 - o.released, 0)
                        when 'unknown' then case when o.released = 0 and not exists (
@@ -154,7 +154,7 @@ pub async fn release_page(
                   and (d.state = 'queued' or d.updated_at > now() - make_interval(secs => $6))
             ) o
         ), chosen as materialized (
-            select h.id, r.fence from room r
+            select h.id from room r
             cross join lateral (
                 select d.id from deliveries d
                 where d.channel_id = r.channel_id and d.state = 'held'
@@ -164,10 +164,12 @@ pub async fn release_page(
                 limit r.places for update skip locked
             ) h
         ), released as (
+            -- By an array of ids, whose length the planner cannot overrate: never through the backlog.
             update deliveries d
             set state = 'queued', held_reason = null, next_attempt_at = null, dispatched_at = now(),
-                released_by = c.fence, updated_at = now()
-            from chosen c where d.id = c.id and d.state = 'held'
+                released_by = m.fence, updated_at = now()
+            from mine m
+            where d.id = any(array(select id from chosen)) and d.state = 'held' and m.channel_id = d.channel_id
             returning d.id, d.generation, d.attempt_count, d.channel, d.trace_id, d.event_type, d.source_system,
                       d.tenant_id, d.channel_id, d.lane, d.template_key
         )
@@ -214,17 +216,18 @@ pub async fn release_missed_replies(
             from mine m join deliveries d on d.channel_id = m.channel_id
             where d.state = 'held' and hub_release_rank(d.lane, d.held_reason) = 9
             order by d.channel_id, d.recipient_key, d.id
-        )
-        update deliveries set state = 'queued', held_reason = null, next_attempt_at = null, dispatched_at = now(),
-               released_by = null, updated_at = now()
-        where state = 'held' and id in (
-            select d.id from deliveries d join oldest o on o.id = d.id
+        ), missed as materialized (
+            select d.id from oldest o join deliveries d on d.id = o.id
             where d.state = 'held' and d.held_reason = 'reply_order'
               and not exists (
                   select 1 from deliveries b
                   where b.channel_id = o.channel_id and b.recipient_key = o.recipient_key and b.lane = 'reply'
                     and b.channel <> 'chat' and b.state in ('queued', 'held', 'claimed') and b.id < o.id)
-            order by d.id for update of d skip locked)
+            order by d.id for update of d skip locked
+        )
+        update deliveries set state = 'queued', held_reason = null, next_attempt_at = null, dispatched_at = now(),
+               released_by = null, updated_at = now()
+        where id = any(array(select id from missed)) and state = 'held'
         returning id, generation, attempt_count + 1 as "attempt!", channel, trace_id, event_type, source_system,
                   tenant_id, channel_id, lane, template_key
         "#,
@@ -260,14 +263,15 @@ pub async fn release_next_replies(
                 order by d.id limit 1
             ) n
             where n.held_reason = 'reply_order'
+        ), free as materialized (
+            -- What another transaction holds is skipped, so that two batches cannot deadlock.
+            select d.id from next n join deliveries d on d.id = n.id
+            where d.state = 'held' and d.held_reason = 'reply_order'
+            order by d.id for update of d skip locked
         )
         update deliveries set state = 'queued', held_reason = null, next_attempt_at = null, dispatched_at = now(),
                released_by = null, updated_at = now()
-        where state = 'held' and id in (
-            -- What another transaction holds is skipped, so that two batches cannot deadlock.
-            select d.id from deliveries d join next n on n.id = d.id
-            where d.state = 'held' and d.held_reason = 'reply_order'
-            order by d.id for update of d skip locked)
+        where id = any(array(select id from free)) and state = 'held'
         returning id, generation, attempt_count + 1 as "attempt!", channel, trace_id, event_type, source_system,
                   tenant_id, channel_id, lane, template_key
         "#,
