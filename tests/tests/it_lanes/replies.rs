@@ -99,6 +99,26 @@ async fn the_replies_of_four_threads_drain_in_order_and_each_follows_the_one_bef
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reply_follows_the_evidence_that_the_one_before_it_is_out() {
+    let world = world(Setup {
+        send_timeout: "30s",
+        ..Setup::default()
+    })
+    .await;
+    let late = FaultRule::new(Fault::SlowAnswer).delayed(10_000);
+    world.sim.set_fault(late.times(1));
+    post_all(&world, vec![reply(1, 0)]).await;
+    until_standing(&world, A, "attempt_count = 1", 1).await;
+    post_all(&world, vec![reply(1, 1)]).await;
+    // The echo and the acks of the first come long before its answer does.
+    until_standing(&world, A, "state = 'read'", 2).await;
+    let open = "select count(*) from delivery_attempts where outcome = 'open'";
+    assert_eq!(world.count(open).await, 1, "the first is not answered yet");
+    assert_eq!(world.sim.messages()[0].text, "Aviso 1 reply 0");
+    world.end(Leaves::Nothing).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reply_that_is_given_up_lets_the_next_one_go() {
     let world = world(Setup::default()).await;
     without_receipts(&world, 0);
