@@ -20,7 +20,6 @@ use shared::store::pool;
 use shared::wpp::WppClient;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use crate::cli::RunArgs;
 use crate::consume::{ChatHandler, IntakeHandler, ReceiptHandler, WhatsappHandler};
@@ -29,7 +28,9 @@ use crate::metrics::Metrics;
 use crate::reaper::Reaper;
 use crate::receipt::ApplyReceipts;
 use crate::record::Record;
+use crate::release::Releaser;
 use crate::retry::RetryPolicy;
+use crate::slots::Slots;
 use crate::{dispatch, session};
 
 /// No batch of ours takes longer while the database is well.
@@ -37,7 +38,10 @@ const LONGEST_STATEMENT: Duration = Duration::from_secs(30);
 /// The most items of one transaction.
 const BATCH: usize = 200;
 /// The most messages of one queue that are taken and not acked.
-const PREFETCH: u16 = 500;
+const PREFETCH: u16 = 1000;
+/// The most of them that wait for a place to send from: half, so that the other half is always
+/// there for what can be claimed or held at once.
+const WAITING: usize = PREFETCH as usize / 2;
 
 /// A running delivery-worker.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +84,7 @@ impl App {
         let relay = outbox::start_relay(&session, db.clone(), &registry, &lifecycle.relay)?;
         let apply = ApplyReceipts {
             pool: db.clone(),
+            relay: relay.clone(),
             metrics: Arc::clone(&metrics),
         };
         let receipts = Batcher::start(apply, batcher("receipts"), &lifecycle.work.tasks);
@@ -213,10 +218,10 @@ fn sender(parts: &Parts, lifecycle: &Lifecycle) -> WhatsappSender {
         claim: Batcher::start(claim, batcher("claim"), tasks),
         record: Batcher::start(record, batcher("record"), tasks),
         policy: RetryPolicy {
-            base: parts.args.retry_base,
-            longest: parts.args.retry_longest,
+            base: parts.args.retry_base.of(Channel::Whatsapp),
+            longest: parts.args.retry_longest.of(Channel::Whatsapp),
         },
-        slots: Arc::new(Semaphore::new(usize::from(parts.args.delivery_concurrency))),
+        slots: Slots::new(usize::from(parts.args.delivery_concurrency), WAITING),
         tasks: tasks.clone(),
         stopping: lifecycle.stopping(),
         metrics: Arc::clone(&parts.metrics),
@@ -232,7 +237,8 @@ fn start_loops(
     let (db, relay) = (|| parts.db.clone(), || parts.relay.clone());
     let stop = || lifecycle.stopping();
     lifecycle.spawn(dispatch::run(db(), relay(), stop()));
-    lifecycle.spawn(dispatch::release(db(), stop()));
+    let releaser = Releaser::new(db(), relay(), Arc::clone(&parts.metrics), &parts.worker);
+    lifecycle.spawn(releaser.run(stop()));
     lifecycle.spawn(dispatch::bind_late(db(), parts.receipts.clone(), stop()));
     let reaper = Reaper {
         pool: db(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use shared::broker::BrokerArgs;
+use shared::domain::channel::PerChannel;
 use shared::runtime::cli::duration;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
@@ -51,16 +52,21 @@ pub struct RunArgs {
     /// Bounds each text send, like `30s` or `500ms`; what takes longer has an unknown outcome.
     #[arg(long, env = "EVENT_PROCESSING_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub event_processing_timeout: Duration,
-    /// Wait before the first retry; each further one doubles it.
-    #[arg(long, env = "RETRY_BASE", default_value = "5s", value_parser = duration)]
-    pub retry_base: Duration,
-    /// The longest wait before a retry of our own choosing.
-    #[arg(long, env = "RETRY_LONGEST", default_value = "300s", value_parser = duration)]
-    pub retry_longest: Duration,
+    /// Wait before the first retry; each further one doubles it. A channel may have its own, like
+    /// `5s,email=60s`.
+    #[arg(long, env = "RETRY_BASE", default_value = "5s", value_parser = durations)]
+    pub retry_base: PerChannel<Duration>,
+    /// The longest wait before a retry of our own choosing; a channel may have its own.
+    #[arg(long, env = "RETRY_LONGEST", default_value = "300s", value_parser = durations)]
+    pub retry_longest: PerChannel<Duration>,
     /// How long evidence may take before a template's policy sends an unknown once more.
     #[arg(long, env = "UNKNOWN_SILENCE", default_value = "300s", value_parser = duration)]
     pub unknown_silence: Duration,
     /// The most sends of this process at one time.
     #[arg(long, env = "DELIVERY_CONCURRENCY", default_value_t = 64)]
     pub delivery_concurrency: u16,
+}
+
+fn durations(text: &str) -> Result<PerChannel<Duration>, String> {
+    PerChannel::parse(text, duration)
 }

@@ -30,7 +30,10 @@ impl Handler for WhatsappHandler {
         };
         verdict(
             self.sender
-                .deliver(claim_request(delivery_id, generation, attempt))
+                .deliver(
+                    claim_request(delivery_id, generation, attempt),
+                    &incoming.message.labels,
+                )
                 .await,
         )
     }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use shared::domain::delivery::DeliveryState;
 use shared::domain::failure::FailureCode;
 use shared::domain::ids::{AttemptId, DeliveryId};
+use shared::domain::message::Labels;
 use shared::failpoint;
 use shared::runtime::batcher::{BatchJob, Batcher, Rejected};
-use shared::store::attempts::{self, AttemptResult, ClaimRequest, ClaimedDelivery};
+use shared::store::attempts::{self, AttemptResult, ClaimRequest, ClaimedDelivery, Room};
 use shared::store::{StoreError, chat};
 use shared::wpp::WppClient;
 use sqlx::{Connection, PgPool};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +20,7 @@ use crate::driver::{self, Outcome};
 use crate::metrics::Metrics;
 use crate::record::{Record, Recorded};
 use crate::retry::{Budget, RetryPolicy, judge};
+use crate::slots::{Place, Slots};
 
 /// How much longer than a send's own time limit its lease is.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
@@ -70,7 +71,7 @@ pub(crate) struct WhatsappSender {
     pub(crate) claim: Batcher<Claim>,
     pub(crate) record: Batcher<Record>,
     pub(crate) policy: RetryPolicy,
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Slots,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
     pub(crate) metrics: Arc<Metrics>,
@@ -79,17 +80,36 @@ pub(crate) struct WhatsappSender {
 impl WhatsappSender {
     /// Claims the delivery and sends it in a task of its own; done means that the message may be
     /// acked, since from the claim on the attempt's row carries the work. A request that claims
-    /// nothing is a stale copy.
+    /// nothing is a stale copy, or its delivery is held.
+    ///
+    /// What its account has no room for is held, so that what waits here for a place to send from
+    /// is bounded for each account and the consumer's hands stay free for the others.
     ///
     /// # Errors
     /// As [`Batcher::submit`].
-    pub(crate) async fn deliver(&self, request: ClaimRequest) -> Result<(), Rejected> {
+    pub(crate) async fn deliver(
+        &self,
+        mut request: ClaimRequest,
+        labels: &Labels,
+    ) -> Result<(), Rejected> {
+        let (account, lane) = (labels.account.as_deref(), labels.lane.as_deref());
         // Taken before the claim: nothing waits between claim and send.
-        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
-            return Err(Rejected::Stopping);
+        let asked = self
+            .slots
+            .ask(account.unwrap_or_default(), lane.unwrap_or_default());
+        let slot = match asked {
+            Place::Now(slot) => Some(slot),
+            Place::Soon(turn) => tokio::select! {
+                slot = turn => Some(slot.ok_or(Rejected::Stopping)?),
+                () = self.stopping.cancelled() => return Err(Rejected::Stopping),
+            },
+            Place::Full => None,
         };
         if self.stopping.is_cancelled() {
             return Err(Rejected::Stopping);
+        }
+        if slot.is_none() {
+            request.room = Room::No;
         }
         let claimed_at = Instant::now();
         let Some(delivery) = self.claim.submit(request).await? else {
@@ -251,7 +271,7 @@ impl BatchJob for DeliverChat {
                 chat_result(delivery, thread.is_some())
             })
             .collect();
-        let letters = crate::record::conclude(
+        let rows = crate::record::conclude(
             &mut tx,
             &results.iter().collect::<Vec<_>>(),
             self.clock.as_ref(),
@@ -260,7 +280,7 @@ impl BatchJob for DeliverChat {
         failpoint!(ChatWritten);
         tx.commit().await?;
         failpoint!(ChatCommitted);
-        self.relay.hand_over(letters);
+        self.relay.hand_over(rows);
         for (delivery, result) in claimed.iter().zip(&results) {
             self.metrics.attempt(result.outcome, result.failure_code);
             tracing::info!(
@@ -312,5 +332,6 @@ pub(crate) fn claim_request(
         delivery_id: delivery_id.0,
         generation,
         attempt,
+        room: Room::Yes,
     }
 }

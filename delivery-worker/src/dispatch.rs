@@ -1,5 +1,5 @@
-//! What is due later is data: this moves what has become due to the outbox, and releases what was
-//! held. Also the binder's second look at receipts that found no delivery.
+//! What is due later is data: this moves what has become due to the outbox. Also the binder's second
+//! look at receipts that found no delivery.
 
 use std::time::Duration;
 
@@ -7,19 +7,17 @@ use shared::broker::relay::Relay;
 use shared::failpoint;
 use shared::runtime::batcher::Batcher;
 use shared::runtime::telemetry::chain;
-use shared::store::deliveries::DueDelivery;
-use shared::store::{StoreError, deliveries, outbox, receipts};
+use shared::store::{StoreError, deliveries, receipts};
 use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::receipt::ApplyReceipts;
+use crate::release::write_messages;
 
 /// How often due times are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The most deliveries of one look.
 const PAGE: i64 = 500;
-/// How often held deliveries are looked at.
-const RELEASE_EVERY: Duration = Duration::from_secs(1);
 /// How often unbound receipts get a second look.
 const BIND_EVERY: Duration = Duration::from_secs(5);
 
@@ -49,14 +47,9 @@ pub(crate) async fn run(pool: PgPool, relay: Relay, stopping: CancellationToken)
 async fn look(pool: &PgPool, relay: &Relay) -> Result<usize, StoreError> {
     let mut conn = pool.acquire().await?;
     let mut tx = conn.begin().await?;
-    let due = deliveries::take_due(&mut tx, PAGE).await?;
-    let mut messages: Vec<_> = due
-        .iter()
-        .filter_map(DueDelivery::message)
-        .map(|message| outbox::NewMessage::work(&message))
-        .collect();
-    messages.sort_by_key(|message| message.subject_id);
-    let rows = outbox::insert(&mut tx, messages).await?;
+    let mut due = deliveries::take_due(&mut tx, PAGE).await?;
+    due.sort_unstable_by_key(|delivery| delivery.id);
+    let rows = write_messages(&mut tx, &due).await?;
     if !due.is_empty() {
         failpoint!(DueWritten);
     }
@@ -66,24 +59,6 @@ async fn look(pool: &PgPool, relay: &Relay) -> Result<usize, StoreError> {
     }
     relay.hand_over(rows);
     Ok(due.len())
-}
-
-/// Releases what accounts held that can send again, until `stopping`.
-pub(crate) async fn release(pool: PgPool, stopping: CancellationToken) {
-    loop {
-        let released = async { deliveries::release_held(&mut *pool.acquire().await?, PAGE).await };
-        match released.await {
-            Ok(0) => {}
-            Ok(_) => failpoint!(ReleaseCommitted),
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "held deliveries cannot be looked at, trying again");
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RELEASE_EVERY) => {}
-            () = stopping.cancelled() => return,
-        }
-    }
 }
 
 /// Looks again at receipts that found no delivery, until `stopping`.

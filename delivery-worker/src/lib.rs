@@ -3,8 +3,9 @@
 //!
 //! The walk: `consume` (takes work messages) → `deliver` (claim → ack → send → record) →
 //! `driver` (one file per channel). Beside it: `receipt` (evidence → state), `dispatch` (what is
-//! due or released → outbox), `reaper` (attempts without a result → unknown), `session` (asks
-//! after sessions that are down), `retry` (when and whether to try again, pure).
+//! due → outbox), `release` (what accounts held → outbox), `slots` (shares the places to send from
+//! between accounts), `reaper` (attempts without a result → unknown), `session` (asks after
+//! sessions that are down), `retry` (when and whether to try again, pure).
 //!
 //! Must not know: rules, templates, sources. What it sends was decided and rendered before.
 
@@ -19,5 +20,7 @@ pub mod process;
 mod reaper;
 mod receipt;
 mod record;
+mod release;
 mod retry;
 mod session;
+mod slots;

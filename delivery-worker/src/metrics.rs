@@ -21,6 +21,10 @@ pub(crate) struct Metrics {
     pub(crate) session_up: IntGaugeVec,
     /// Deliveries that an account holds.
     pub(crate) held: IntGaugeVec,
+    /// 1 while this process releases what the account holds.
+    pub(crate) release_leader: IntGaugeVec,
+    /// Held deliveries released, by lane.
+    pub(crate) released: IntCounterVec,
 }
 
 impl Metrics {
@@ -72,8 +76,22 @@ impl Metrics {
                 Opts::new("hub_deliveries_held", "Deliveries that an account holds."),
                 &["channel_account"],
             )?,
+            release_leader: IntGaugeVec::new(
+                Opts::new(
+                    "hub_release_leader",
+                    "1 while this process releases what the account holds.",
+                ),
+                &["channel_account"],
+            )?,
+            released: IntCounterVec::new(
+                Opts::new(
+                    "hub_deliveries_released_total",
+                    "Held deliveries released, by lane.",
+                ),
+                &["lane"],
+            )?,
         };
-        let all: [Box<dyn Collector>; 7] = [
+        let all: [Box<dyn Collector>; 9] = [
             Box::new(metrics.attempts.clone()),
             Box::new(metrics.send_duration.clone()),
             Box::new(metrics.stale_copies.clone()),
@@ -81,6 +99,8 @@ impl Metrics {
             Box::new(metrics.moved.clone()),
             Box::new(metrics.session_up.clone()),
             Box::new(metrics.held.clone()),
+            Box::new(metrics.release_leader.clone()),
+            Box::new(metrics.released.clone()),
         ];
         for collector in all {
             registry.register(collector)?;

@@ -72,7 +72,7 @@ impl Reaper {
                 held_reason: None,
             })
             .collect();
-        let letters = crate::record::conclude(
+        let rows = crate::record::conclude(
             &mut tx,
             &results.iter().collect::<Vec<_>>(),
             self.clock.as_ref(),
@@ -85,7 +85,7 @@ impl Reaper {
         if !results.is_empty() {
             failpoint!(ReapCommitted);
         }
-        self.relay.hand_over(letters);
+        self.relay.hand_over(rows);
         for result in &results {
             self.metrics.attempt(result.outcome, result.failure_code);
             tracing::warn!(

@@ -4,17 +4,20 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use shared::broker::relay::Relay;
 use shared::domain::delivery::{DeliveryState, Evidence};
 use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
 use shared::store::chat::{NewChatMessage, ThreadRef};
 use shared::store::deliveries::{self, StateChange};
+use shared::store::outbox::OutboxRow;
 use shared::store::receipts::{self, OpenReceipt, Settlement};
 use shared::store::{StoreError, chat, dead_letters};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::metrics::Metrics;
+use crate::record;
 
 /// How often a batch looks for receipts that its own bindings made bindable: an echo brings the
 /// key id that its acks wait for.
@@ -26,6 +29,7 @@ const ECHO_PATIENCE_S: f64 = 120.0;
 /// The batch job that applies receipts.
 pub(crate) struct ApplyReceipts {
     pub(crate) pool: PgPool,
+    pub(crate) relay: Relay,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -47,20 +51,30 @@ impl BatchJob for ApplyReceipts {
             // A transaction for each round: receipts of a later round would be locked after the
             // deliveries of an earlier one, against the order of every other batch.
             let mut tx = conn.begin().await?;
-            next = self.apply(&mut tx, &next).await?;
+            let applied = self.apply(&mut tx, &next).await?;
             failpoint!(ReceiptWritten);
             tx.commit().await?;
             failpoint!(ReceiptCommitted);
+            self.relay.hand_over(applied.rows);
+            next = applied.bindable;
         }
         Ok(vec![(); items.len()])
     }
 }
 
+/// What came of applying receipts.
+struct Applied {
+    /// Messages of replies that may follow now.
+    rows: Vec<OutboxRow>,
+    /// Receipts that can be bound now.
+    bindable: Vec<Uuid>,
+}
+
 impl ApplyReceipts {
-    /// Applies receipts; answers those that can be bound now because of it.
-    async fn apply(&self, conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+    /// Applies receipts.
+    async fn apply(&self, conn: &mut PgConnection, ids: &[Uuid]) -> Result<Applied, StoreError> {
         let open = receipts::lock_open(conn, ids).await?;
-        let mut settlements = self.move_deliveries(conn, &open).await?;
+        let (mut settlements, rows) = self.move_deliveries(conn, &open).await?;
         let mut typed = Vec::new();
         for receipt in open.iter().filter(|receipt| receipt.delivery_id.is_none()) {
             let by_device = is_typed_on_the_phone(receipt);
@@ -88,17 +102,19 @@ impl ApplyReceipts {
             .filter(|receipt| receipt.kind == "echo")
             .filter_map(|receipt| receipt.attempt_id)
             .collect();
-        if echoed.is_empty() {
-            return Ok(Vec::new());
-        }
-        receipts::waiting_for_attempts(conn, &echoed).await
+        let bindable = if echoed.is_empty() {
+            Vec::new()
+        } else {
+            receipts::waiting_for_attempts(conn, &echoed).await?
+        };
+        Ok(Applied { rows, bindable })
     }
 
     async fn move_deliveries(
         &self,
         conn: &mut PgConnection,
         open: &[OpenReceipt],
-    ) -> Result<Vec<Settlement>, StoreError> {
+    ) -> Result<(Vec<Settlement>, Vec<OutboxRow>), StoreError> {
         let mut by_delivery: BTreeMap<Uuid, Vec<&OpenReceipt>> = BTreeMap::new();
         for receipt in open {
             if let Some(delivery) = receipt.delivery_id {
@@ -108,6 +124,7 @@ impl ApplyReceipts {
         let ids: Vec<Uuid> = by_delivery.keys().copied().collect();
         let mut changes = Vec::new();
         let mut settlements = Vec::new();
+        let mut replies = Vec::new();
         for delivery in deliveries::lock(conn, &ids).await? {
             let Ok(from) = delivery.state.parse::<DeliveryState>() else {
                 continue;
@@ -131,6 +148,9 @@ impl ApplyReceipts {
                 state = next.unwrap_or(state);
             }
             if state != from {
+                if record::blocks_replies(&delivery) && from.waits_or_is_claimed() {
+                    replies.push(delivery.id);
+                }
                 let failed = provider_failed && state == DeliveryState::Failed;
                 changes.push(StateChange {
                     failure_code: failed.then(|| {
@@ -161,7 +181,8 @@ impl ApplyReceipts {
             .map(|change| change.id)
             .collect();
         dead_letters::supersede(conn, &risen).await?;
-        Ok(settlements)
+        let rows = record::release_next_replies(conn, &replies).await?;
+        Ok((settlements, rows))
     }
 }
 

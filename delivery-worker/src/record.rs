@@ -16,13 +16,14 @@ use shared::runtime::batcher::{BatchJob, Batcher};
 use shared::runtime::clock::Clock;
 use shared::store::attempts::{self, AttemptResult};
 use shared::store::deliveries::{self, LockedDelivery, StateChange};
-use shared::store::{StoreError, outbox, receipts, sessions};
+use shared::store::{StoreError, outbox, receipts, releases, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::metrics::Metrics;
 use crate::receipt::ApplyReceipts;
+use crate::release::write_messages;
 
 /// The batch job that records results.
 pub(crate) struct Record {
@@ -50,7 +51,7 @@ impl BatchJob for Record {
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
         let results: Vec<&AttemptResult> = items.iter().map(|item| &item.result).collect();
-        let letters = conclude(&mut tx, &results, self.clock.as_ref()).await?;
+        let rows = conclude(&mut tx, &results, self.clock.as_ref()).await?;
         for (channel_id, state, reason) in session_states(items) {
             if sessions::set_state(&mut tx, channel_id, state, reason).await? && state == "down" {
                 tracing::error!(
@@ -65,7 +66,7 @@ impl BatchJob for Record {
         failpoint!(RecordCommitted);
         // Given back first: the look for receipts below must not wait for a connection while holding one.
         drop(conn);
-        self.relay.hand_over(letters);
+        self.relay.hand_over(rows);
         self.bind_early_receipts(&results).await;
         for item in items {
             self.metrics
@@ -100,8 +101,8 @@ impl Record {
     }
 }
 
-/// Closes attempts and moves their deliveries; answers the outbox rows of letters. Shared with
-/// the reaper, whose verdict is one more result.
+/// Closes attempts and moves their deliveries; answers the outbox rows of letters, and of replies
+/// that one of them was the last to block. Shared with the reaper, whose verdict is one more result.
 pub(crate) async fn conclude(
     conn: &mut PgConnection,
     results: &[&AttemptResult],
@@ -122,6 +123,7 @@ pub(crate) async fn conclude(
         .collect();
     let mut changes = Vec::new();
     let mut dead = Vec::new();
+    let mut replies = Vec::new();
     for result in results {
         let Some(delivery) = locked.get(&result.delivery_id) else {
             continue;
@@ -157,9 +159,32 @@ pub(crate) async fn conclude(
         if to == DeliveryState::Dead {
             dead.push((delivery, result.failure_code));
         }
+        if blocks_replies(delivery) && !to.waits_or_is_claimed() {
+            replies.push(delivery.id);
+        }
     }
     deliveries::change_states(conn, &changes).await?;
-    bury(conn, &dead, clock).await
+    let mut rows = bury(conn, &dead, clock).await?;
+    rows.extend(release_next_replies(conn, &replies).await?);
+    Ok(rows)
+}
+
+/// Whether a younger delivery may wait for this one (design §1.11).
+pub(crate) fn blocks_replies(delivery: &LockedDelivery) -> bool {
+    delivery.lane == "reply" && delivery.channel != "chat"
+}
+
+/// Lets the next reply of each thread follow those that were concluded; answers the outbox rows.
+/// Costs nothing where no reply was concluded.
+pub(crate) async fn release_next_replies(
+    conn: &mut PgConnection,
+    concluded: &[Uuid],
+) -> Result<Vec<outbox::OutboxRow>, StoreError> {
+    if concluded.is_empty() {
+        return Ok(Vec::new());
+    }
+    let next = releases::release_next_replies(conn, concluded).await?;
+    write_messages(conn, &next).await
 }
 
 async fn bury(
@@ -206,6 +231,8 @@ fn message_of(delivery: &LockedDelivery, channel: Channel, letter: &Letter) -> W
         source: delivery.source_system.clone(),
         tenant_id: letter.tenant_id,
         template: delivery.template_key.clone(),
+        account: delivery.channel_id.clone(),
+        lane: Some(delivery.lane.clone()),
     };
     WorkMessage::new(work, letter.trace_id.clone(), labels)
 }

@@ -144,6 +144,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn chance_spreads_what_failed_together_over_a_quarter_of_the_wait() {
+        let waits = [0.0, 0.5, 1.0].map(|chance| POLICY.wait(2, None, chance));
+        assert_eq!(waits, [10_000, 11_250, 12_500].map(Duration::from_millis));
+        // Also what all were asked to wait.
+        let asked = Some(Duration::from_secs(60));
+        assert_eq!(POLICY.wait(1, asked, 1.0), Duration::from_secs(75));
+    }
+
     proptest! {
         #[test]
         fn a_retry_is_never_early_and_never_endless(

@@ -79,7 +79,7 @@ impl AcceptRequest {
             event_type: incoming.event_type.clone(),
             source: incoming.source_system.clone(),
             tenant_id: incoming.tenant_id,
-            template: None,
+            ..Labels::default()
         };
         let message = WorkMessage::route(id, trace_id.clone(), labels);
         let (key, key_origin) = match incoming.key {

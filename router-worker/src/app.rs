@@ -66,7 +66,7 @@ impl App {
             directory: directory.clone(),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
-            max_retries: args.max_event_retries,
+            max_retries: args.max_event_retries.clone(),
         };
         let handler = Arc::new(RouteHandler {
             route: Batcher::start(route(), batcher("route", BATCH), &lifecycle.work.tasks),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use shared::broker::BrokerArgs;
+use shared::domain::channel::PerChannel;
 use shared::runtime::cli::duration;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
@@ -47,7 +48,18 @@ pub struct RunArgs {
     /// Bounds each step of a routing, like `30s`; one that takes longer is tried again.
     #[arg(long, env = "EVENT_PROCESSING_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub event_processing_timeout: Duration,
-    /// How many retries a delivery has after its first attempt.
-    #[arg(long, env = "MAX_EVENT_RETRIES", default_value_t = 3, value_parser = clap::value_parser!(i32).range(0..=100))]
-    pub max_event_retries: i32,
+    /// How many retries a delivery has after its first attempt, 0 to 100; a channel may have its
+    /// own, like `3,email=5`.
+    #[arg(long, env = "MAX_EVENT_RETRIES", default_value = "3", value_parser = retries)]
+    pub max_event_retries: PerChannel<i32>,
+}
+
+fn retries(text: &str) -> Result<PerChannel<i32>, String> {
+    PerChannel::parse(text, |text| {
+        let number = text
+            .parse()
+            .ok()
+            .filter(|number| (0..=100).contains(number));
+        number.ok_or_else(|| format!("{text:?} is no number from 0 to 100"))
+    })
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use shared::broker::dead::{self, Letter};
 use shared::broker::relay::Relay;
+use shared::domain::channel::PerChannel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::ids::{DeliveryId, EventId, LetterId, ReceiptId, RoutingId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
@@ -53,7 +54,7 @@ pub(crate) struct Route {
     pub(crate) directory: DirectoryCache,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) max_retries: i32,
+    pub(crate) max_retries: PerChannel<i32>,
 }
 
 /// One event's decision and all that follows from it.
@@ -83,8 +84,12 @@ impl BatchJob for Route {
             .map(|event| (event.id, event))
             .collect();
         let mut asked = HashSet::new();
-        let decided: Vec<Decided> = items
-            .iter()
+        // In the order in which they were accepted, and so are the ids of what they lead to: replies
+        // leave in the order of their ids.
+        let mut order: Vec<&RouteRequest> = items.iter().collect();
+        order.sort_by_key(|item| (item.event_id.0, item.run));
+        let decided: Vec<Decided> = order
+            .into_iter()
             .filter(|item| asked.insert((item.event_id, item.run)))
             .filter_map(|item| Some(self.decide(found.get(&item.event_id.0)?, item.run)))
             .collect();
@@ -210,7 +215,7 @@ impl Route {
             state: planned.state(),
             failure_code: planned.failure.as_ref().map(|failure| failure.0.as_str()),
             failure_detail: planned.failure.as_ref().map(|failure| failure.1.clone()),
-            max_retries: self.max_retries,
+            max_retries: self.max_retries.of(planned.channel),
         };
         plan.deliveries.iter().enumerate().map(of).collect()
     }
@@ -379,6 +384,8 @@ fn work_message(delivery: &NewDelivery) -> Option<WorkMessage> {
         source: delivery.source_system.clone(),
         tenant_id: delivery.tenant_id.map(TenantId),
         template: delivery.template_key.clone(),
+        account: delivery.channel_id.clone(),
+        lane: Some(delivery.lane.clone()),
     };
     Some(WorkMessage::new(
         work,

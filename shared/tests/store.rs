@@ -4,7 +4,7 @@
 use serde_json::json;
 use shared::domain::delivery::DeliveryState;
 use shared::runtime::clock::{Clock as _, SystemClock};
-use shared::store::attempts::{self, AttemptResult, ClaimRequest};
+use shared::store::attempts::{self, AttemptResult, ClaimRequest, Room};
 use shared::store::deliveries::{self, NewDelivery, StateChange};
 use shared::store::events::{self, NewEvent};
 use shared::store::outbox::{self, NewMessage};
@@ -84,6 +84,7 @@ fn request(delivery_id: Uuid, generation: i32, attempt: i32) -> ClaimRequest {
         delivery_id,
         generation,
         attempt,
+        room: Room::Yes,
     }
 }
 
@@ -174,50 +175,6 @@ async fn a_session_that_is_down_holds_whatsapp_and_not_the_chat(pool: PgPool) {
     assert_eq!(claim(&pool, &request(whatsapp, 0, 1)).await, 0);
     assert_eq!(claim(&pool, &request(chat, 0, 1)).await, 1);
     assert_eq!(state(&pool, whatsapp).await, "held");
-
-    let mut conn = connection(&pool).await;
-    assert_eq!(
-        deliveries::release_held(&mut conn, 10)
-            .await
-            .expect("a look"),
-        0,
-        "not while it is down"
-    );
-    sqlx::raw_sql("update channels set session_state = 'unknown'")
-        .execute(&pool)
-        .await
-        .expect("a change");
-    queued_and_held(&pool).await;
-    assert_eq!(
-        deliveries::release_held(&mut conn, 10)
-            .await
-            .expect("a look"),
-        1,
-        "one as a trial"
-    );
-    sqlx::raw_sql("update channels set session_state = 'up'")
-        .execute(&pool)
-        .await
-        .expect("a change");
-    assert_eq!(
-        deliveries::release_held(&mut conn, 10)
-            .await
-            .expect("a look"),
-        1,
-        "then all"
-    );
-}
-
-async fn queued_and_held(pool: &PgPool) {
-    let delivery = queued(pool, "whatsapp", Some("number")).await;
-    let change = StateChange {
-        held_reason: Some("session_down"),
-        ..StateChange::plain(delivery, DeliveryState::Queued, DeliveryState::Held)
-    };
-    let mut conn = connection(pool).await;
-    deliveries::change_states(&mut conn, &[change])
-        .await
-        .expect("a change");
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -5,6 +5,7 @@
 pub mod http;
 mod look;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -82,7 +83,8 @@ pub struct World {
     http: reqwest::Client,
     ingest: Lifecycle,
     router: Option<Lifecycle>,
-    delivery: Option<Lifecycle>,
+    /// The delivery-workers, with the addresses of their probes, in the order of their start.
+    delivery: Vec<(SocketAddr, Lifecycle)>,
 }
 
 impl World {
@@ -136,7 +138,7 @@ impl World {
                 .build()?,
             ingest,
             router: None,
-            delivery: None,
+            delivery: Vec::new(),
             setup,
         };
         world.until_ready(app.ops).await;
@@ -179,7 +181,7 @@ impl World {
         Ok(())
     }
 
-    /// Starts the delivery-worker.
+    /// Starts the delivery-worker; where one runs, another beside it.
     ///
     /// # Errors
     /// It cannot start.
@@ -216,18 +218,29 @@ impl World {
         };
         let app = delivery_worker::app::App::start(*args, &lifecycle).await?;
         self.until_ready(app.ops).await;
-        self.delivery = Some(lifecycle);
+        self.delivery.push((app.ops, lifecycle));
         Ok(())
     }
 
-    /// Stops the delivery-worker cleanly.
+    /// Stops the delivery-worker cleanly; of several the one that runs the longest.
     pub async fn stop_delivery(&mut self) {
-        if let Some(delivery) = self.delivery.take() {
-            delivery
-                .stop()
-                .await
-                .expect("because a clean stop ends in its bound");
+        if !self.delivery.is_empty() {
+            stop_cleanly(self.delivery.remove(0).1).await;
         }
+    }
+
+    /// Stops the delivery-worker with these probes cleanly.
+    pub async fn stop_delivery_at(&mut self, ops: SocketAddr) {
+        let at = self.delivery.iter().position(|it| it.0 == ops);
+        if let Some(at) = at {
+            stop_cleanly(self.delivery.remove(at).1).await;
+        }
+    }
+
+    /// The addresses of the delivery-workers' probes and metrics, in the order of their start.
+    #[must_use]
+    pub fn delivery_ops(&self) -> Vec<SocketAddr> {
+        self.delivery.iter().map(|it| it.0).collect()
     }
 
     /// The prefix of this world's queues.
@@ -264,26 +277,24 @@ impl World {
                 "no letter is dead"
             );
         }
-        if let Some(delivery) = self.delivery.take() {
-            delivery
-                .stop()
-                .await
-                .expect("because a clean stop ends in its bound");
+        for (_, delivery) in self.delivery.drain(..) {
+            stop_cleanly(delivery).await;
         }
         if let Some(router) = self.router.take() {
-            router
-                .stop()
-                .await
-                .expect("because a clean stop ends in its bound");
+            stop_cleanly(router).await;
         }
-        self.ingest
-            .stop()
-            .await
-            .expect("because a clean stop ends in its bound");
+        stop_cleanly(self.ingest).await;
         look::delete_queues(&self.prefix).await;
         self.db.close().await;
         drop_database(&self.database_name).await;
     }
+}
+
+async fn stop_cleanly(lifecycle: Lifecycle) {
+    lifecycle
+        .stop()
+        .await
+        .expect("because a clean stop ends in its bound");
 }
 
 /// The event of the issue: an overdue invoice of tenant 1, with its own key.

@@ -22,6 +22,9 @@ use super::topology::Queue;
 /// An answer that takes longer comes from a broker that is not there any more.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The share of the prefetch that may be settled and wait behind one that is not.
+const STUCK_SHARE: u16 = 4;
+
 /// Why a channel serves no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -67,7 +70,7 @@ impl ConsumeChannel {
             live: Arc::clone(live),
             channel,
             subscription: Some(subscription),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(usize::from(config.prefetch / STUCK_SHARE)),
         })
     }
 
@@ -120,14 +123,20 @@ impl ConsumeChannel {
         self.ledger.settle(tag);
     }
 
-    /// Acknowledges the contiguous settled prefix, if it grew.
+    /// Acknowledges the contiguous settled prefix, if it grew, and one by one what would wait too
+    /// long behind one that is not settled.
     pub(super) async fn acknowledge(&mut self) -> Result<(), Ended> {
-        let Some(tag) = self.ledger.acknowledge() else {
-            return Ok(());
-        };
-        let options = BasicAckOptions { multiple: true };
-        let acknowledging = self.channel.basic_ack(tag, options);
-        self.live.guard(acknowledging).await.map_err(|e| ended(&e))
+        let now = self.ledger.acknowledge();
+        let up_to = now.up_to.map(|tag| (tag, true));
+        let single = now.single.into_iter().map(|tag| (tag, false));
+        for (tag, multiple) in up_to.into_iter().chain(single) {
+            let acknowledging = self.channel.basic_ack(tag, BasicAckOptions { multiple });
+            self.live
+                .guard(acknowledging)
+                .await
+                .map_err(|e| ended(&e))?;
+        }
+        Ok(())
     }
 
     pub(super) fn oldest_unsettled_ms(&self) -> Option<i64> {

@@ -1,14 +1,28 @@
 //! Which deliveries of a channel are taken and settled, and how far they may be acknowledged.
 //!
 //! `multiple` acknowledges everything up to a tag, so it may only name the end of the contiguous
-//! settled prefix (design §2); what settles out of order waits here.
+//! settled prefix (design §2); what settles out of order waits here. Not without bound: unacknowledged
+//! messages count against the prefetch, and one that takes long would shut the consumer for all
+//! behind it. Once many wait behind one, they are acknowledged one by one.
 
 use std::collections::VecDeque;
 
 /// The deliveries of one channel.
-#[derive(Default)]
 pub(super) struct Ledger {
     taken: VecDeque<Entry>,
+    /// How many are settled behind one that is not.
+    stuck: usize,
+    /// How many may be.
+    patience: usize,
+}
+
+/// What may be acknowledged now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Acknowledgements {
+    /// Everything up to this tag.
+    pub(super) up_to: Option<u64>,
+    /// These tags alone.
+    pub(super) single: Vec<u64>,
 }
 
 struct Entry {
@@ -18,6 +32,15 @@ struct Entry {
 }
 
 impl Ledger {
+    /// A ledger that lets so many settled ones wait behind one that is not.
+    pub(super) fn new(patience: usize) -> Self {
+        Self {
+            taken: VecDeque::new(),
+            stuck: 0,
+            patience,
+        }
+    }
+
     /// A delivery arrived; tags of a channel only grow.
     pub(super) fn take(&mut self, tag: u64, published_ms: Option<i64>) {
         self.taken.push_back(Entry {
@@ -29,18 +52,30 @@ impl Ledger {
 
     /// A delivery needs no more work. Unknown tags are ignored.
     pub(super) fn settle(&mut self, tag: u64) {
-        if let Ok(index) = self.taken.binary_search_by_key(&tag, |entry| entry.tag) {
-            self.taken[index].settled = true;
+        if let Ok(index) = self.taken.binary_search_by_key(&tag, |entry| entry.tag)
+            && !std::mem::replace(&mut self.taken[index].settled, true)
+        {
+            self.stuck += 1;
         }
     }
 
-    /// The tag to acknowledge up to, once; `None` when nothing new may be acknowledged.
-    pub(super) fn acknowledge(&mut self) -> Option<u64> {
-        let mut last = None;
+    /// What to acknowledge, once.
+    pub(super) fn acknowledge(&mut self) -> Acknowledgements {
+        let mut now = Acknowledgements::default();
         while let Some(entry) = self.taken.pop_front_if(|entry| entry.settled) {
-            last = Some(entry.tag);
+            now.up_to = Some(entry.tag);
+            self.stuck -= 1;
         }
-        last
+        if self.stuck > self.patience {
+            self.taken.retain(|entry| {
+                if entry.settled {
+                    now.single.push(entry.tag);
+                }
+                !entry.settled
+            });
+            self.stuck = 0;
+        }
+        now
     }
 
     /// The oldest publish time among what is not settled.
@@ -59,23 +94,53 @@ mod tests {
 
     #[test]
     fn what_settles_out_of_order_waits_for_the_prefix() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(2);
         for tag in 1..=4 {
             ledger.take(tag, None);
         }
         ledger.settle(2);
         ledger.settle(3);
-        assert_eq!(ledger.acknowledge(), None);
+        assert_eq!(ledger.acknowledge(), now(None, &[]));
         ledger.settle(1);
-        assert_eq!(ledger.acknowledge(), Some(3));
-        assert_eq!(ledger.acknowledge(), None);
+        assert_eq!(ledger.acknowledge(), now(Some(3), &[]));
+        assert_eq!(ledger.acknowledge(), now(None, &[]));
         ledger.settle(4);
-        assert_eq!(ledger.acknowledge(), Some(4));
+        assert_eq!(ledger.acknowledge(), now(Some(4), &[]));
+    }
+
+    #[test]
+    fn one_that_takes_long_keeps_the_others_only_as_long_as_they_are_few() {
+        let mut ledger = Ledger::new(2);
+        for tag in 1..=6 {
+            ledger.take(tag, Some(0));
+        }
+        for tag in [3, 5, 5] {
+            ledger.settle(tag);
+        }
+        assert_eq!(ledger.acknowledge(), now(None, &[]));
+        ledger.settle(2);
+        assert_eq!(ledger.acknowledge(), now(None, &[2, 3, 5]));
+        assert_eq!(ledger.acknowledge(), now(None, &[]));
+        // A tag that is gone already settles nothing, and the prefix is told by what is left.
+        for tag in [3, 1, 4] {
+            ledger.settle(tag);
+        }
+        assert_eq!(ledger.acknowledge(), now(Some(4), &[]));
+        assert_eq!(ledger.oldest_unsettled_ms(), Some(0));
+        ledger.settle(6);
+        assert_eq!(ledger.acknowledge(), now(Some(6), &[]));
+    }
+
+    fn now(up_to: Option<u64>, single: &[u64]) -> Acknowledgements {
+        Acknowledgements {
+            up_to,
+            single: single.to_vec(),
+        }
     }
 
     #[test]
     fn the_oldest_unsettled_is_told_by_publish_time_not_by_arrival() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(9);
         ledger.take(1, Some(30));
         ledger.take(2, Some(10));
         ledger.take(3, None);

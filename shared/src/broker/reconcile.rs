@@ -241,7 +241,7 @@ fn event_message(event: &LostEvent) -> Option<NewMessage> {
         event_type: event.event_type.clone(),
         source: event.source_system.clone(),
         tenant_id: event.tenant_id.map(TenantId),
-        template: None,
+        ..Labels::default()
     };
     let trace_id = event.trace_id.parse().ok()?;
     Some(NewMessage::work(&WorkMessage::route(

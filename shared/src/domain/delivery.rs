@@ -119,6 +119,13 @@ impl DeliveryState {
         )
     }
 
+    /// True while it is still to leave, or is leaving: a younger reply of its thread waits for it
+    /// (design §1.11).
+    #[must_use]
+    pub const fn waits_or_is_claimed(self) -> bool {
+        matches!(self, Self::Queued | Self::Held | Self::Claimed)
+    }
+
     /// The state after a receipt, or `None` when it changes nothing.
     ///
     /// Invariant: `delivered` and `read` never fall; a failure reported by the provider moves

@@ -193,6 +193,13 @@ pub struct Labels {
     /// The template's key, for deliveries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
+    /// The sending account's slug, for deliveries: its share of the sender is reckoned by it
+    /// before anything is read. The claim trusts the row alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The lane, for deliveries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<String>,
 }
 
 #[cfg(test)]

@@ -21,6 +21,17 @@ pub struct ClaimRequest {
     pub generation: i32,
     /// The number of the attempt that the message stands for.
     pub attempt: i32,
+    /// Whether this process may send it now: what it has no place for is held.
+    pub room: Room,
+}
+
+/// Whether there is a place to send from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// There is one.
+    Yes,
+    /// The account has all that it may have; the delivery waits as data.
+    No,
 }
 
 /// A delivery with an attempt of ours open.
@@ -73,8 +84,12 @@ pub struct ClaimedDelivery {
 }
 
 /// Claims deliveries: opens an attempt for each request whose delivery waits for just that
-/// attempt and is due. One whose account cannot send now becomes `held`. Requests that are not
-/// answered are stale copies: ack and drop them.
+/// attempt and is due. One that may not leave now becomes `held`: its account cannot send or has
+/// no room, or it is a reply and an older one of its thread (account and recipient) waits, is held
+/// or is claimed. Requests that are not answered need no more work: ack and drop them.
+///
+/// An older reply that is sent, failed, dead or unknown blocks nothing: it has left, it never will
+/// unless a person asks, or nobody can say, perhaps for days; a silent thread would be worse.
 ///
 /// # Errors
 /// See [`super::StoreError`].
@@ -96,18 +111,27 @@ pub async fn claim(
         ClaimedDelivery,
         r#"
         with input as (
-            select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::integer[])
-                as i(attempt_id, delivery_id, generation, attempt)
+            select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::integer[], $7::boolean[])
+                as i(attempt_id, delivery_id, generation, attempt, room)
         ), locked as (
             -- By id alone, so that no statistics make the planner walk the backlog; judged on the
             -- locked version of the row.
-            select d.id, d.state, d.generation, d.attempt_count, d.next_attempt_at, d.channel, d.channel_id
+            select d.id, d.state, d.generation, d.attempt_count, d.next_attempt_at, d.channel, d.channel_id,
+                   d.lane, d.recipient_key
             from deliveries d where d.id = any($2) order by d.id for update
         ), judged as (
             select l.id, i.attempt_id, i.attempt, c.provider_account,
                    case when c.id is null then null
                         when not c.enabled then 'channel_disabled'
-                        when c.session_state = 'down' then 'session_down' end as hold
+                        when c.session_state = 'down' then 'session_down'
+                        when not i.room then 'account_busy'
+                        -- Asked for replies alone; the other lanes promise no order.
+                        when l.lane = 'reply' and exists (
+                            select 1 from deliveries o
+                            where o.channel_id = l.channel_id and o.recipient_key = l.recipient_key
+                              and o.lane = 'reply' and o.channel <> 'chat'
+                              and o.state in ('queued', 'held', 'claimed') and o.id < l.id
+                        ) then 'reply_order' end as hold
             from locked l join input i on i.delivery_id = l.id
             left join channels c on c.id = l.channel_id and l.channel <> 'chat'
             where l.state = 'queued' and l.generation = i.generation and l.attempt_count + 1 = i.attempt
@@ -117,7 +141,8 @@ pub async fn claim(
             from judged j where d.id = j.id and j.hold is not null
         ), claimed as (
             update deliveries d
-            set state = 'claimed', attempt_count = j.attempt, next_attempt_at = null, updated_at = now()
+            set state = 'claimed', attempt_count = j.attempt, next_attempt_at = null, released_by = null,
+                updated_at = now()
             from judged j where d.id = j.id and j.hold is null
             returning d.id, j.attempt_id, j.provider_account, d.generation, d.attempt_count, d.retry_count,
                       d.max_retries, d.event_id, d.event_type, d.source_system, d.trace_id, d.correlation_id,
@@ -153,6 +178,10 @@ pub async fn claim(
         column!(attempt) as &[i32],
         worker,
         lease_s,
+        &requests
+            .iter()
+            .map(|request| request.room == Room::Yes)
+            .collect::<Vec<_>>(),
     )
     .fetch_all(conn)
     .await?;

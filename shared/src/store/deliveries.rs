@@ -1,4 +1,5 @@
-//! `deliveries`: planned, moved from state to state, retried, released.
+//! `deliveries`: planned, moved from state to state, retried. What is held is released by
+//! [`super::releases`].
 //!
 //! Every change of a state is decided by `domain::delivery` over a row that is locked here, and
 //! written back in one statement for the whole batch.
@@ -153,6 +154,10 @@ pub struct LockedDelivery {
     pub tenant_id: Option<i64>,
     /// The way out.
     pub channel: String,
+    /// The sending account's slug.
+    pub channel_id: Option<String>,
+    /// The lane.
+    pub lane: String,
     /// The template's key.
     pub template_key: Option<String>,
     /// When it was planned.
@@ -167,7 +172,7 @@ pub async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec<Lock
     let rows = sqlx::query_as!(
         LockedDelivery,
         "select id, state, generation, attempt_count, event_type, source_system, trace_id, tenant_id, channel,
-                template_key, created_at
+                channel_id, lane, template_key, created_at
          from deliveries where id = any($1) order by id for update",
         ids,
     )
@@ -275,6 +280,10 @@ pub struct DueDelivery {
     pub source_system: String,
     /// The tenant.
     pub tenant_id: Option<i64>,
+    /// The sending account's slug.
+    pub channel_id: Option<String>,
+    /// The lane.
+    pub lane: String,
     /// The template's key.
     pub template_key: Option<String>,
 }
@@ -295,6 +304,8 @@ impl DueDelivery {
             source: self.source_system.clone(),
             tenant_id: self.tenant_id.map(TenantId),
             template: self.template_key.clone(),
+            account: self.channel_id.clone(),
+            lane: Some(self.lane.clone()),
         };
         Some(WorkMessage::new(work, self.trace_id.parse().ok()?, labels))
     }
@@ -313,37 +324,12 @@ pub async fn take_due(conn: &mut PgConnection, limit: i64) -> StoreResult<Vec<Du
                         where state = 'queued' and next_attempt_at is not null and next_attempt_at <= now()
                         order by next_attempt_at, id for update skip locked limit $1)
            returning id, generation, attempt_count + 1 as "attempt!", channel, trace_id, event_type, source_system,
-                     tenant_id, template_key"#,
+                     tenant_id, channel_id, lane, template_key"#,
         limit,
     )
     .fetch_all(conn)
     .await?;
     Ok(rows)
-}
-
-/// Makes held deliveries due whose account can send again, in the order of their ids: all of them
-/// where its session is up, one as a trial where that is not known. Answers how many.
-///
-/// # Errors
-/// See [`super::StoreError`].
-pub async fn release_held(conn: &mut PgConnection, limit: i64) -> StoreResult<u64> {
-    let done = sqlx::query!(
-        "with ready as materialized (
-             select h.id, c.session_state = 'up' or row_number() over (partition by h.channel_id order by h.id) = 1 as goes
-             from (select id, channel_id from deliveries where state = 'held') h
-             join channels c on c.id = h.channel_id
-             where c.enabled and c.session_state <> 'down'
-         )
-         update deliveries set state = 'queued', held_reason = null, next_attempt_at = now(), updated_at = now()
-         where state = 'held' and id in (
-             select d.id from deliveries d
-             where d.state = 'held' and d.id in (select id from ready where goes order by id limit $1)
-             order by d.id for update skip locked)",
-        limit,
-    )
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
 }
 
 /// Finds deliveries of unknown outcome whose template's policy allows another try: `resend` after

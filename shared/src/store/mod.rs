@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod pool;
 pub mod receipts;
 pub mod reconcile;
+pub mod releases;
 pub mod retention;
 pub mod routings;
 pub mod sessions;

@@ -91,7 +91,7 @@ pub async fn take_lost_deliveries(
                           and not exists (select 1 from outbox o where o.subject_id = d.id)
                         order by d.id for update skip locked limit $3)
            returning id, generation, attempt_count + 1 as "attempt!", channel, trace_id, event_type, source_system,
-                     tenant_id, template_key"#,
+                     tenant_id, channel_id, lane, template_key"#,
         channel,
         before,
         limit,

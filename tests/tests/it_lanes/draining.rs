@@ -1,0 +1,44 @@
+//! A session that goes down in the middle, and comes back.
+
+use posto_tests::world::{Leaves, Setup};
+
+use crate::numbers::{
+    A, assert_each_left_once, bill, post_all, session, standing, until_standing, without_receipts,
+    world,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_goes_down_in_the_middle_of_two_hundred_burns_and_doubles_nothing() {
+    let world = world(Setup::default()).await;
+    without_receipts(&world, 150);
+    post_all(&world, (0..200).map(|n| bill(A, "notice", n)).collect()).await;
+    world
+        .until("some have left", async |world| {
+            standing(world, A, "state = 'sent'").await >= 20
+        })
+        .await;
+    session(&world, A, "drop", true).await;
+    world
+        .until("nothing is on its way any more", async |world| {
+            standing(world, A, "state in ('queued', 'claimed')").await == 0
+        })
+        .await;
+    let sent = standing(&world, A, "state = 'sent'").await;
+    assert!(sent < 200, "it went down in the middle");
+    assert_eq!(standing(&world, A, "state = 'held'").await, 200 - sent);
+
+    // Nobody is told: it is found by asking, and one goes as a trial.
+    session(&world, A, "return", true).await;
+    until_standing(&world, A, "state = 'sent'", 200).await;
+    assert_eq!(standing(&world, A, "retry_count > 0").await, 0);
+    assert_each_left_once(&world, 200);
+    let trials = "select count(*) from (
+            select d.id from deliveries d join channels c on c.id = d.channel_id
+            where d.dispatched_at < c.session_changed_at and d.sent_at >= c.session_changed_at) trial";
+    assert_eq!(
+        world.count(trials).await,
+        1,
+        "one went before the session was known to be up"
+    );
+    world.end(Leaves::Nothing).await;
+}
