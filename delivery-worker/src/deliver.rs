@@ -252,6 +252,7 @@ impl BatchJob for DeliverChat {
         )
         .await?;
         tx.commit().await?;
+        self.metrics.letters.recorded(&letters);
         self.relay.hand_over(letters);
         for (delivery, result) in claimed.iter().zip(&results) {
             self.metrics.attempt(result.outcome, result.failure_code);

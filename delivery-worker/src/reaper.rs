@@ -78,6 +78,7 @@ impl Reaper {
         )
         .await?;
         tx.commit().await?;
+        self.metrics.letters.recorded(&letters);
         self.relay.hand_over(letters);
         for result in &results {
             self.metrics.attempt(result.outcome, result.failure_code);

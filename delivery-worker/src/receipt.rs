@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use shared::broker::dead_metrics::Action;
 use shared::domain::delivery::{DeliveryState, Evidence};
 use shared::runtime::batcher::BatchJob;
 use shared::store::chat::{NewChatMessage, ThreadRef};
@@ -37,7 +38,7 @@ impl BatchJob for ApplyReceipts {
         let mut conn = self.pool.acquire().await?;
         let mut seen: HashSet<Uuid> = HashSet::new();
         let mut next: Vec<Uuid> = items.to_vec();
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             next.retain(|id| seen.insert(*id));
             next.sort_unstable();
             if next.is_empty() {
@@ -46,7 +47,13 @@ impl BatchJob for ApplyReceipts {
             // A transaction for each round: receipts of a later round would be locked after the
             // deliveries of an earlier one, against the order of every other batch.
             let mut tx = conn.begin().await?;
-            next = self.apply(&mut tx, &next).await?;
+            next = match self.apply(&mut tx, &next).await {
+                Ok(next) => next,
+                // What a later round found has messages of its own: one whose data is refused must
+                // not make dead letters of the receipts that led to it, which are applied.
+                Err(StoreError::Data(_)) if round > 0 => break,
+                Err(error) => return Err(error),
+            };
             tx.commit().await?;
         }
         Ok(vec![(); items.len()])
@@ -157,7 +164,8 @@ impl ApplyReceipts {
             .filter(|change| change.from == DeliveryState::Dead)
             .map(|change| change.id)
             .collect();
-        dead_letters::supersede(conn, &risen).await?;
+        let superseded = dead_letters::supersede(conn, &risen).await?;
+        self.metrics.letters.settled(Action::Superseded, superseded);
         Ok(settlements)
     }
 }

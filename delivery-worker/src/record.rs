@@ -15,7 +15,7 @@ use shared::runtime::batcher::{BatchJob, Batcher};
 use shared::runtime::clock::Clock;
 use shared::store::attempts::{self, AttemptResult};
 use shared::store::deliveries::{self, LockedDelivery, StateChange};
-use shared::store::{StoreError, outbox, receipts, sessions};
+use shared::store::{StoreError, dead_letters, outbox, receipts, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -62,6 +62,7 @@ impl BatchJob for Record {
         tx.commit().await?;
         // Given back first: the look for receipts below must not wait for a connection while holding one.
         drop(conn);
+        self.metrics.letters.recorded(&letters);
         self.relay.hand_over(letters);
         self.bind_early_receipts(&results).await;
         for item in items {
@@ -156,6 +157,12 @@ pub(crate) async fn conclude(
         }
     }
     deliveries::change_states(conn, &changes).await?;
+    let risen: Vec<Uuid> = changes
+        .iter()
+        .filter(|change| change.from == DeliveryState::Dead)
+        .map(|change| change.id)
+        .collect();
+    dead_letters::supersede(conn, &risen).await?;
     bury(conn, &dead, clock).await
 }
 

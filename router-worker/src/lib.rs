@@ -9,10 +9,12 @@
 pub mod app;
 pub mod cli;
 mod consume;
+mod decide;
 mod metrics;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod recipient;
 mod render;
+mod replan;
 mod route;
