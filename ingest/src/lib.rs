@@ -17,4 +17,5 @@ pub mod commands;
 mod gateway_webhook;
 mod housekeeping;
 mod metrics;
+mod redrive;
 mod story;
