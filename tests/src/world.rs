@@ -5,16 +5,21 @@
 pub mod http;
 mod look;
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
+use shared::broker::Session;
 use shared::runtime::lifecycle::Lifecycle;
 use shared::store::import::{self, TenantRow};
 use shared::store::pool;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+
+use tokio::sync::OnceCell;
 
 use crate::gateway_sim::{GatewaySim, SimConfig};
 
@@ -83,6 +88,10 @@ pub struct World {
     ingest: Lifecycle,
     router: Option<Lifecycle>,
     delivery: Option<Lifecycle>,
+    /// The scenario's own view of the broker, opened by the first look.
+    view: OnceCell<(Session, Lifecycle)>,
+    /// Where each process that was started has its metrics.
+    ops: BTreeMap<&'static str, SocketAddr>,
 }
 
 impl World {
@@ -123,6 +132,7 @@ impl World {
             Some(WEBHOOK_SECRET),
         )?;
         let mut world = Self {
+            view: OnceCell::new(),
             database_url,
             database_name,
             prefix,
@@ -137,6 +147,7 @@ impl World {
             ingest,
             router: None,
             delivery: None,
+            ops: BTreeMap::from([("ingest", app.ops)]),
             setup,
         };
         world.until_ready(app.ops).await;
@@ -175,6 +186,7 @@ impl World {
         };
         let app = router_worker::app::App::start(*args, &lifecycle).await?;
         self.until_ready(app.ops).await;
+        self.ops.insert("router-worker", app.ops);
         self.router = Some(lifecycle);
         Ok(())
     }
@@ -216,8 +228,19 @@ impl World {
         };
         let app = delivery_worker::app::App::start(*args, &lifecycle).await?;
         self.until_ready(app.ops).await;
+        self.ops.insert("delivery-worker", app.ops);
         self.delivery = Some(lifecycle);
         Ok(())
+    }
+
+    /// Stops the router-worker cleanly.
+    pub async fn stop_router(&mut self) {
+        if let Some(router) = self.router.take() {
+            router
+                .stop()
+                .await
+                .expect("because a clean stop ends in its bound");
+        }
     }
 
     /// Stops the delivery-worker cleanly.
@@ -280,6 +303,12 @@ impl World {
             .stop()
             .await
             .expect("because a clean stop ends in its bound");
+        if let Some((_, links)) = self.view.take() {
+            links
+                .stop()
+                .await
+                .expect("because a clean stop ends in its bound");
+        }
         look::delete_queues(&self.prefix).await;
         self.db.close().await;
         drop_database(&self.database_name).await;
