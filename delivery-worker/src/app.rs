@@ -7,8 +7,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use prometheus::Registry;
 use shared::broker::burial::Burial;
+use shared::broker::by_hand::ByHand;
 use shared::broker::reconcile::{self, Subjects};
 use shared::broker::relay::Relay;
+use shared::broker::tidy::Tidy;
 use shared::broker::{ConsumerConfig, ConsumerView, Queue, Session, consume, outbox};
 use shared::domain::channel::Channel;
 use shared::domain::message::WorkQueue;
@@ -134,6 +136,12 @@ fn start_consumers(
         parts.db.clone(),
         parts.relay.clone(),
         Arc::clone(&parts.clock),
+        parts.metrics.letters.clone(),
+    );
+    let by_hand = ByHand::new(
+        parts.db.clone(),
+        parts.relay.clone(),
+        parts.metrics.letters.clone(),
     );
     let tasks = &lifecycle.work.tasks;
     let mut views = Vec::new();
@@ -145,6 +153,7 @@ fn start_consumers(
     let whatsapp = Arc::new(WhatsappHandler {
         sender: sender(parts, lifecycle),
         burial: burial.clone(),
+        by_hand: by_hand.clone(),
     });
     let chat = DeliverChat {
         pool: parts.db.clone(),
@@ -156,10 +165,12 @@ fn start_consumers(
     let chat = Arc::new(ChatHandler {
         chat: Batcher::start(chat, batcher("chat"), tasks),
         burial: burial.clone(),
+        by_hand: by_hand.clone(),
     });
     let receipts = Arc::new(ReceiptHandler {
         receipts: parts.receipts.clone(),
-        burial,
+        burial: burial.clone(),
+        by_hand,
     });
     let session = || parts.session.clone();
     let stop = || lifecycle.stopping();
@@ -183,11 +194,6 @@ fn start_consumers(
     ));
     let intake = ConsumerConfig::new(Queue::Intake, PREFETCH, &parts.worker);
     let intake_view = intake.view.clone();
-    let burial = Burial::new(
-        parts.db.clone(),
-        parts.relay.clone(),
-        Arc::clone(&parts.clock),
-    );
     tasks.spawn(consume(
         session(),
         intake,
@@ -248,6 +254,8 @@ fn start_loops(
         silence: parts.args.unknown_silence,
     };
     lifecycle.spawn(reaper.run(stop()));
+    let tidy = Tidy::new(parts.session.clone(), db(), parts.metrics.letters.clone());
+    lifecycle.spawn(tidy.run(stop()));
     lifecycle.spawn(session::run(
         db(),
         parts.client.clone(),

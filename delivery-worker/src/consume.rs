@@ -2,6 +2,7 @@
 //! sees the broker's deliveries.
 
 use shared::broker::burial::Burial;
+use shared::broker::by_hand::ByHand;
 use shared::broker::dead;
 use shared::broker::{DeadItem, Handler, Incoming, NotRecorded, Verdict};
 use shared::domain::failure::FailureCode;
@@ -15,10 +16,14 @@ use crate::receipt::ApplyReceipts;
 pub(crate) struct WhatsappHandler {
     pub(crate) sender: WhatsappSender,
     pub(crate) burial: Burial,
+    pub(crate) by_hand: ByHand,
 }
 
 impl Handler for WhatsappHandler {
     async fn handle(&self, incoming: Incoming) -> Verdict {
+        if let Some(verdict) = self.by_hand.take(&incoming).await {
+            return verdict;
+        }
         let Work::Deliver {
             delivery_id,
             generation,
@@ -47,10 +52,14 @@ impl Handler for WhatsappHandler {
 pub(crate) struct ChatHandler {
     pub(crate) chat: Batcher<DeliverChat>,
     pub(crate) burial: Burial,
+    pub(crate) by_hand: ByHand,
 }
 
 impl Handler for ChatHandler {
     async fn handle(&self, incoming: Incoming) -> Verdict {
+        if let Some(verdict) = self.by_hand.take(&incoming).await {
+            return verdict;
+        }
         let Work::Deliver {
             delivery_id,
             generation,
@@ -76,11 +85,15 @@ impl Handler for ChatHandler {
 pub(crate) struct ReceiptHandler {
     pub(crate) receipts: Batcher<ApplyReceipts>,
     pub(crate) burial: Burial,
+    pub(crate) by_hand: ByHand,
 }
 
 impl Handler for ReceiptHandler {
     async fn handle(&self, incoming: Incoming) -> Verdict {
-        let Work::ApplyReceipt { receipt_id } = incoming.message.work else {
+        if let Some(verdict) = self.by_hand.take(&incoming).await {
+            return verdict;
+        }
+        let Work::ApplyReceipt { receipt_id, .. } = incoming.message.work else {
             return Verdict::Dead(FailureCode::MessageUnreadable);
         };
         verdict(self.receipts.submit(receipt_id.0).await)
@@ -105,7 +118,7 @@ impl Handler for IntakeHandler {
         let queue = queue.unwrap_or_else(|| incoming.message.work.queue());
         match self
             .burial
-            .note_broker_letter(&incoming.message, queue)
+            .note_broker_letter(Some(&incoming.message), queue)
             .await
         {
             Ok(()) => Verdict::Done,
@@ -114,8 +127,14 @@ impl Handler for IntakeHandler {
     }
 
     /// What cannot be read here lies beside its work queue, and has its row if it is ours.
-    async fn dead(&self, _item: DeadItem) -> Result<(), NotRecorded> {
-        Ok(())
+    async fn dead(&self, item: DeadItem) -> Result<(), NotRecorded> {
+        let death = dead::BrokerDeath::of(&item.headers);
+        match death.and_then(|death| death.queue) {
+            Some(queue) if item.message.is_none() && dead::letter_id(&item.headers).is_none() => {
+                self.burial.note_broker_letter(None, queue).await
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -280,6 +280,7 @@ impl BatchJob for DeliverChat {
         failpoint!(ChatWritten);
         tx.commit().await?;
         failpoint!(ChatCommitted);
+        self.metrics.letters.recorded(&rows);
         self.relay.hand_over(rows);
         for (delivery, result) in claimed.iter().zip(&results) {
             self.metrics.attempt(result.outcome, result.failure_code);

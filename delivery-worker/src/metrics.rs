@@ -4,6 +4,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     core::Collector,
 };
+use shared::broker::dead_metrics::DeadLetterMetrics;
 
 /// The metrics of this process.
 pub(crate) struct Metrics {
@@ -25,6 +26,8 @@ pub(crate) struct Metrics {
     pub(crate) release_leader: IntGaugeVec,
     /// Held deliveries released, by lane.
     pub(crate) released: IntCounterVec,
+    /// Dead letters.
+    pub(crate) letters: DeadLetterMetrics,
 }
 
 impl Metrics {
@@ -34,6 +37,7 @@ impl Metrics {
     /// A name is taken on this registry.
     pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
+            letters: DeadLetterMetrics::register(registry)?,
             attempts: IntCounterVec::new(
                 Opts::new(
                     "hub_delivery_attempts_total",

@@ -85,6 +85,7 @@ impl Reaper {
         if !results.is_empty() {
             failpoint!(ReapCommitted);
         }
+        self.metrics.letters.recorded(&rows);
         self.relay.hand_over(rows);
         for result in &results {
             self.metrics.attempt(result.outcome, result.failure_code);

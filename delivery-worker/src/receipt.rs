@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use shared::broker::dead_metrics::Action;
 use shared::broker::relay::Relay;
 use shared::domain::delivery::{DeliveryState, Evidence};
 use shared::failpoint;
@@ -42,7 +43,7 @@ impl BatchJob for ApplyReceipts {
         let mut conn = self.pool.acquire().await?;
         let mut seen: HashSet<Uuid> = HashSet::new();
         let mut next: Vec<Uuid> = items.to_vec();
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             next.retain(|id| seen.insert(*id));
             next.sort_unstable();
             if next.is_empty() {
@@ -51,7 +52,13 @@ impl BatchJob for ApplyReceipts {
             // A transaction for each round: receipts of a later round would be locked after the
             // deliveries of an earlier one, against the order of every other batch.
             let mut tx = conn.begin().await?;
-            let applied = self.apply(&mut tx, &next).await?;
+            let applied = match self.apply(&mut tx, &next).await {
+                Ok(applied) => applied,
+                // What a later round found has messages of its own: one whose data is refused must
+                // not make dead letters of the receipts that led to it, which are applied.
+                Err(StoreError::Data(_)) if round > 0 => break,
+                Err(error) => return Err(error),
+            };
             failpoint!(ReceiptWritten);
             tx.commit().await?;
             failpoint!(ReceiptCommitted);
@@ -180,7 +187,8 @@ impl ApplyReceipts {
             .filter(|change| change.from == DeliveryState::Dead)
             .map(|change| change.id)
             .collect();
-        dead_letters::supersede(conn, &risen).await?;
+        let superseded = dead_letters::supersede(conn, &risen).await?;
+        self.metrics.letters.settled(Action::Superseded, superseded);
         let rows = record::release_next_replies(conn, &replies).await?;
         Ok((settlements, rows))
     }

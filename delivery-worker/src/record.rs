@@ -16,7 +16,7 @@ use shared::runtime::batcher::{BatchJob, Batcher};
 use shared::runtime::clock::Clock;
 use shared::store::attempts::{self, AttemptResult};
 use shared::store::deliveries::{self, LockedDelivery, StateChange};
-use shared::store::{StoreError, outbox, receipts, releases, sessions};
+use shared::store::{StoreError, dead_letters, outbox, receipts, releases, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -66,6 +66,7 @@ impl BatchJob for Record {
         failpoint!(RecordCommitted);
         // Given back first: the look for receipts below must not wait for a connection while holding one.
         drop(conn);
+        self.metrics.letters.recorded(&rows);
         self.relay.hand_over(rows);
         self.bind_early_receipts(&results).await;
         for item in items {
@@ -164,6 +165,12 @@ pub(crate) async fn conclude(
         }
     }
     deliveries::change_states(conn, &changes).await?;
+    let risen: Vec<Uuid> = changes
+        .iter()
+        .filter(|change| change.from == DeliveryState::Dead)
+        .map(|change| change.id)
+        .collect();
+    dead_letters::supersede(conn, &risen).await?;
     let mut rows = bury(conn, &dead, clock).await?;
     rows.extend(release_next_replies(conn, &replies).await?);
     Ok(rows)

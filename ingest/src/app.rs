@@ -116,7 +116,7 @@ impl App {
                 &args,
                 db.clone(),
                 directory,
-                (relay, clock, metrics),
+                (relay.clone(), clock, Arc::clone(&metrics)),
                 lifecycle,
             );
             lifecycle.spawn(serve(listener, api::router(state), lifecycle.clone()));
@@ -124,11 +124,13 @@ impl App {
         }
         if let Some(listener) = admin_listener {
             let secrets = Arc::new(DoorSecrets::new(args.admin_token.clone(), None));
-            lifecycle.spawn(serve(
-                listener,
-                admin::router(AdminState { pool: db, secrets }),
-                lifecycle.clone(),
-            ));
+            let state = AdminState {
+                pool: db,
+                secrets,
+                relay,
+                metrics,
+            };
+            lifecycle.spawn(serve(listener, admin::router(state), lifecycle.clone()));
         }
         tracing::info!(public = ?app.public, admin = ?app.admin, ops = %app.ops, "ingest is serving");
         Ok(app)

@@ -18,4 +18,5 @@ mod gateway_webhook;
 mod housekeeping;
 mod metrics;
 pub mod process;
+mod redrive;
 mod story;

@@ -3,6 +3,7 @@
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
+use shared::broker::dead_metrics::DeadLetterMetrics;
 
 use crate::housekeeping::OutboxGauges;
 
@@ -18,6 +19,10 @@ pub(crate) struct Metrics {
     pub(crate) accept_duration: Histogram,
     /// Messages in the outbox, and the age of the oldest.
     pub(crate) outbox: OutboxGauges,
+    /// Dead letters.
+    pub(crate) letters: DeadLetterMetrics,
+    /// Deliveries of unknown outcome that an operator settled, by what was found out.
+    pub(crate) settled_by_hand: IntCounterVec,
 }
 
 impl Metrics {
@@ -27,6 +32,14 @@ impl Metrics {
     /// A name is taken on this registry.
     pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
+            letters: DeadLetterMetrics::register(registry)?,
+            settled_by_hand: IntCounterVec::new(
+                Opts::new(
+                    "hub_deliveries_settled_by_hand_total",
+                    "Deliveries of unknown outcome that an operator settled, by what was found out.",
+                ),
+                &["outcome"],
+            )?,
             accepted: IntCounterVec::new(
                 Opts::new(
                     "hub_events_accepted_total",
@@ -65,7 +78,8 @@ impl Metrics {
                 )?,
             },
         };
-        let all: [Box<dyn Collector>; 6] = [
+        let all: [Box<dyn Collector>; 7] = [
+            Box::new(metrics.settled_by_hand.clone()),
             Box::new(metrics.accepted.clone()),
             Box::new(metrics.refused.clone()),
             Box::new(metrics.dropped.clone()),

@@ -4,11 +4,16 @@ use serde::Serialize;
 use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::domain::mask;
 use shared::store::StoreError;
+use shared::store::audit::{self, AuditStory};
+use shared::store::dead_letter_search::{self, LetterStory};
 use shared::store::traces::{
     self, ChatStory, DeliveryStory, EventStory, LogStory, ReceiptStory, RoutingStory, Step,
 };
 use sqlx::PgPool;
 use uuid::Uuid;
+
+/// The most letters that one story shows.
+const MOST_LETTERS: i64 = 500;
 
 /// An event with what it led to.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +34,8 @@ pub(crate) struct Trace {
     pub(crate) receipts: Vec<ReceiptStory>,
     pub(crate) chat_messages: Vec<ChatStory>,
     pub(crate) logs: Vec<LogStory>,
+    pub(crate) dead_letters: Vec<LetterStory>,
+    pub(crate) audit: Vec<AuditStory>,
     pub(crate) timeline: Vec<Step>,
 }
 
@@ -77,6 +84,8 @@ pub(crate) async fn of_trace(
         deliveries: traces::deliveries_of(&mut conn, &ids).await?,
         receipts: traces::receipts_of_trace(&mut conn, text).await?,
         chat_messages: traces::chat_of_trace(&mut conn, text).await?,
+        dead_letters: dead_letter_search::of_trace(&mut conn, text, MOST_LETTERS).await?,
+        audit: audit::of_trace(&mut conn, text).await?,
         timeline: traces::timeline(&mut conn, text).await?,
         events,
         logs,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use prometheus::Registry;
 use shared::broker::burial::Burial;
+use shared::broker::by_hand::ByHand;
 use shared::broker::reconcile::{self, Subjects};
 use shared::broker::relay::Relay;
 use shared::broker::{ConsumerConfig, Queue, Session, consume, outbox};
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use crate::cli::RunArgs;
 use crate::consume::RouteHandler;
 use crate::metrics::Metrics;
+use crate::replan::Replan;
 use crate::route::Route;
 
 /// The most events of one transaction.
@@ -68,10 +70,24 @@ impl App {
             metrics: Arc::clone(&metrics),
             max_retries: args.max_event_retries.clone(),
         };
+        let replan = Replan {
+            pool: db.clone(),
+            relay: relay.clone(),
+            directory: directory.clone(),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+        };
         let handler = Arc::new(RouteHandler {
             route: Batcher::start(route(), batcher("route", BATCH), &lifecycle.work.tasks),
             alone: Batcher::start(route(), batcher("route_alone", 1), &lifecycle.work.tasks),
-            burial: Burial::new(db.clone(), relay.clone(), Arc::clone(&clock)),
+            replan: Batcher::start(replan, batcher("replan", BATCH), &lifecycle.work.tasks),
+            burial: Burial::new(
+                db.clone(),
+                relay.clone(),
+                Arc::clone(&clock),
+                metrics.letters.clone(),
+            ),
+            by_hand: ByHand::new(db.clone(), relay.clone(), metrics.letters.clone()),
         });
         let name = format!("router-worker@{}", app.ops);
         let consumer = ConsumerConfig::new(Queue::Work(WorkQueue::Route), PREFETCH, &name);

@@ -9,6 +9,7 @@
 pub mod app;
 pub mod cli;
 mod consume;
+mod decide;
 mod metrics;
 mod plan;
 #[cfg(test)]
@@ -16,4 +17,5 @@ mod plan_tests;
 pub mod process;
 mod recipient;
 mod render;
+mod replan;
 mod route;

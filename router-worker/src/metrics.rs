@@ -1,6 +1,7 @@
 //! The router-worker's own metrics. The doc comment of each field is its help text.
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry, core::Collector};
+use shared::broker::dead_metrics::DeadLetterMetrics;
 use shared::store::deliveries::NewDelivery;
 
 /// The metrics of this process.
@@ -11,6 +12,8 @@ pub(crate) struct Metrics {
     deliveries_planned: IntCounterVec,
     /// Seconds from an event's receipt to its stored decision.
     pub(crate) route_latency: Histogram,
+    /// Dead letters.
+    pub(crate) letters: DeadLetterMetrics,
 }
 
 impl Metrics {
@@ -20,6 +23,7 @@ impl Metrics {
     /// A name is taken on this registry.
     pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
+            letters: DeadLetterMetrics::register(registry)?,
             events_routed: IntCounterVec::new(
                 Opts::new(
                     "hub_events_routed_total",

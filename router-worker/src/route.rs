@@ -1,12 +1,11 @@
 //! The use case: load → normalise → decide → commit, a batch in one transaction. Idempotent by
 //! (event, run): a decision that is stored already is never made again.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use shared::broker::dead::{self, Letter};
 use shared::broker::relay::Relay;
 use shared::domain::channel::PerChannel;
@@ -16,7 +15,6 @@ use shared::domain::message::{Labels, Work, WorkMessage};
 use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
 use shared::runtime::clock::Clock;
-use shared::source;
 use shared::store::config::DirectoryCache;
 use shared::store::deliveries::{self, NewDelivery};
 use shared::store::events::{self, StoredEvent};
@@ -24,18 +22,21 @@ use shared::store::logs::{self, NewLog};
 use shared::store::outbox::{self, NewMessage};
 use shared::store::receipts::{self, NewReceipt};
 use shared::store::routings::{self, NewRouting};
-use shared::store::{StoreError, sessions};
+use shared::store::{StoreError, replans, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::decide::{Place, new_delivery, plan_of};
 use crate::metrics::Metrics;
-use crate::plan::{Plan, Planned, plan};
+use crate::plan::{Plan, Planned};
 
 /// A work message that asks for a decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RouteRequest {
     pub(crate) event_id: EventId,
     pub(crate) run: i32,
+    /// Above 0: a redrive asks for another decision in the place of the one that failed.
+    pub(crate) generation: i32,
 }
 
 /// What became of a request.
@@ -87,17 +88,18 @@ impl BatchJob for Route {
         // In the order in which they were accepted, and so are the ids of what they lead to: replies
         // leave in the order of their ids.
         let mut order: Vec<&RouteRequest> = items.iter().collect();
-        order.sort_by_key(|item| (item.event_id.0, item.run));
-        let decided: Vec<Decided> = order
+        order.sort_by_key(|item| (item.event_id.0, item.run, item.generation));
+        let mut decided: Vec<Decided> = order
             .into_iter()
-            .filter(|item| asked.insert((item.event_id, item.run)))
-            .filter_map(|item| Some(self.decide(found.get(&item.event_id.0)?, item.run)))
+            .filter(|item| asked.insert((item.event_id, item.run, item.generation)))
+            .filter_map(|item| Some(self.decide(found.get(&item.event_id.0)?, item)))
             .collect();
         let mut tx = conn.begin().await?;
-        let (rows, new) = self.commit(&mut tx, &decided).await?;
+        let (rows, new) = self.commit(&mut tx, &mut decided).await?;
         failpoint!(RouteWritten);
         tx.commit().await?;
         failpoint!(RouteCommitted);
+        self.metrics.letters.recorded(&rows);
         self.relay.hand_over(rows);
         failpoint!(RouteOffered);
         for decided in decided
@@ -120,29 +122,13 @@ impl BatchJob for Route {
 }
 
 impl Route {
-    fn decide(&self, event: &StoredEvent, run: i32) -> Decided {
+    fn decide(&self, event: &StoredEvent, request: &RouteRequest) -> Decided {
         let begun = Instant::now();
-        let directory = self.directory.get();
-        // What jsonb could not hold is read from the raw bytes.
-        let payload: Cow<'_, Value> = match (&event.payload, &event.body) {
-            (Some(payload), _) => Cow::Borrowed(payload),
-            (None, body) => Cow::Owned(
-                serde_json::from_slice(body.as_deref().unwrap_or_default()).unwrap_or_default(),
-            ),
-        };
-        let normalised = source::of(&event.source_system).normalise(&source::StoredEvent {
-            source_system: &event.source_system,
-            event_type: &event.event_type,
-            tenant_id: event.tenant_id.map(TenantId),
-            payload: event.payload.as_ref(),
-            body: event.body.as_deref().unwrap_or_default(),
-            occurred_at: Some(event.occurred_at),
-            received_at: event.received_at,
-        });
         let mut routing = NewRouting {
             id: RoutingId::generate().0,
             event_id: event.id,
-            run,
+            run: request.run,
+            generation: request.generation,
             trace_id: event.trace_id.clone(),
             tenant_id: event.tenant_id,
             event_type: event.event_type.clone(),
@@ -156,9 +142,8 @@ impl Route {
         let mut deliveries = Vec::new();
         let mut receipt = None;
         let mut session = None;
-        match normalised {
-            Ok(normalised) => {
-                let plan = plan(&normalised, &payload, &directory);
+        match plan_of(event, &self.directory.get()) {
+            Ok((normalised, plan)) => {
                 routing.tenant_id = plan.tenant.tenant.map(|tenant| tenant.0);
                 routing.state = plan.state();
                 routing.decision = plan.decision();
@@ -188,51 +173,42 @@ impl Route {
         routing: &NewRouting,
         plan: &Plan,
     ) -> Vec<NewDelivery> {
-        let of = |(ordinal, planned): (usize, &Planned)| NewDelivery {
+        let place = |ordinal: usize, planned: &Planned| Place {
             id: DeliveryId::generate().0,
             routing_id: routing.id,
             ordinal: i32::try_from(ordinal).unwrap_or(i32::MAX),
-            event_id: event.id,
-            event_type: event.event_type.clone(),
-            source_system: event.source_system.clone(),
-            trace_id: event.trace_id.clone(),
-            correlation_id: event.correlation_id.clone(),
             tenant_id: routing.tenant_id,
-            channel: planned.channel.as_str().to_owned(),
-            channel_id: planned.channel_id.clone(),
-            lane: planned.lane.clone(),
-            rule_id: Some(planned.rule_id),
-            template_id: planned.template_id,
-            template_key: planned.template_key.clone(),
-            recipient: planned.recipient.clone(),
-            recipient_key: planned.recipient_key.clone(),
-            recipient_name: planned.recipient_name.clone(),
-            body_text: planned.text.clone(),
-            body_hash: planned.text_hash.clone(),
-            invoice_key: event.invoice_key.clone(),
-            detail: planned.detail.clone(),
-            unknown_policy: planned.unknown_policy.clone(),
-            state: planned.state(),
-            failure_code: planned.failure.as_ref().map(|failure| failure.0.as_str()),
-            failure_detail: planned.failure.as_ref().map(|failure| failure.1.clone()),
             max_retries: self.max_retries.of(planned.channel),
         };
-        plan.deliveries.iter().enumerate().map(of).collect()
+        plan.deliveries
+            .iter()
+            .enumerate()
+            .map(|(ordinal, planned)| new_delivery(event, place(ordinal, planned), planned))
+            .collect()
     }
 
-    /// Writes the decisions that are the first of their event, and what follows from those alone.
+    /// Writes the decisions that are the first of their event, or take the place of one that
+    /// failed, and what follows from those alone.
     async fn commit(
         &self,
         conn: &mut PgConnection,
-        decided: &[Decided],
+        decided: &mut [Decided],
     ) -> Result<(Vec<outbox::OutboxRow>, HashSet<Uuid>), StoreError> {
-        let mut order: Vec<&Decided> = decided.iter().collect();
-        order.sort_by_key(|decided| decided.routing.event_id);
-        let routings: Vec<&NewRouting> = order.iter().map(|decided| &decided.routing).collect();
-        let new: HashSet<Uuid> = routings::insert_new(conn, &routings)
+        decided.sort_by_key(|decided| decided.routing.event_id);
+        let (first, again): (Vec<&NewRouting>, Vec<&NewRouting>) = decided
+            .iter()
+            .map(|decided| &decided.routing)
+            .partition(|routing| routing.generation == 0);
+        let mut new: HashSet<Uuid> = routings::insert_new(conn, &first)
             .await?
             .into_iter()
             .collect();
+        let again = replans::decide_again(conn, &again).await?;
+        for decided in decided.iter_mut() {
+            decided.take_the_place_of(&again);
+        }
+        new.extend(again.iter().map(|(id, ..)| id));
+        let mut order: Vec<&Decided> = decided.iter().collect();
         order.retain(|decided| new.contains(&decided.routing.id));
 
         let planned: Vec<&NewDelivery> = order
@@ -369,6 +345,21 @@ impl Route {
             duration_ms = routing.processing_time_ms,
             "event.routed"
         );
+    }
+}
+
+impl Decided {
+    /// A decision that a redrive asked for keeps the row of the one that failed.
+    fn take_the_place_of(&mut self, stored: &[(Uuid, Uuid, i32)]) {
+        let own = stored
+            .iter()
+            .find(|(_, event, run)| *event == self.routing.event_id && *run == self.routing.run);
+        if let (Some((id, ..)), true) = (own, self.routing.generation > 0) {
+            self.routing.id = *id;
+            for delivery in &mut self.deliveries {
+                delivery.routing_id = *id;
+            }
+        }
     }
 }
 

@@ -3,12 +3,16 @@
 
 use serde_json::json;
 use shared::domain::delivery::DeliveryState;
+use shared::domain::redrive::{LetterState, Refusal, Way};
 use shared::runtime::clock::{Clock as _, SystemClock};
 use shared::store::attempts::{self, AttemptResult, ClaimRequest, Room};
+use shared::store::audit::Author;
+use shared::store::dead_letters::{self, NewLetter};
 use shared::store::deliveries::{self, NewDelivery, StateChange};
 use shared::store::events::{self, NewEvent};
 use shared::store::outbox::{self, NewMessage};
 use shared::store::reconcile;
+use shared::store::redrive::{self, Order};
 use shared::store::retention;
 use shared::store::routings::{self, NewRouting};
 use sqlx::PgPool;
@@ -30,6 +34,7 @@ async fn queued(pool: &PgPool, channel: &str, channel_id: Option<&str>) -> Uuid 
         id: routing,
         event_id: Uuid::new_v4(),
         run: 0,
+        generation: 0,
         trace_id: TRACE.to_owned(),
         tenant_id: None,
         event_type: "billing.invoice.overdue".to_owned(),
@@ -371,4 +376,132 @@ async fn an_old_week_is_dropped_once_nothing_unsettled_refers_to_it(pool: PgPool
         retention::droppable(&mut conn, 4).await.expect("a look"),
         none
     );
+}
+
+/// A delivery that died at its first attempt, with its letter.
+async fn given_up(pool: &PgPool) -> (Uuid, Uuid) {
+    let delivery = queued(pool, "whatsapp", Some("pixel12digital")).await;
+    let mut conn = connection(pool).await;
+    let change = StateChange {
+        failure_code: Some("gateway_throttled".to_owned()),
+        ..StateChange::plain(delivery, DeliveryState::Queued, DeliveryState::Dead)
+    };
+    deliveries::change_states(&mut conn, &[change])
+        .await
+        .expect("a death");
+    let now = SystemClock.now();
+    let letter = NewLetter {
+        id: Uuid::new_v4(),
+        queue: "hub.deliveries.whatsapp".to_owned(),
+        subject_kind: "delivery",
+        subject_id: Some(delivery),
+        generation: 0,
+        run: 0,
+        made_by: "posto",
+        failure_code: "gateway_throttled",
+        failure_class: "throttled".to_owned(),
+        attempts: 1,
+        first_failed_at: now,
+        last_failed_at: now,
+        trace_id: Some(TRACE.to_owned()),
+        event_type: None,
+        tenant_id: None,
+        channel: None,
+        template_key: None,
+    };
+    let new = dead_letters::insert_new(&mut conn, std::slice::from_ref(&letter)).await;
+    assert_eq!(new.expect("a letter"), [letter.id]);
+    (delivery, letter.id)
+}
+
+fn order(dry_run: bool) -> Order<'static> {
+    Order {
+        author: Author {
+            actor: "maria",
+            reason: Some("call 47 99990-0011"),
+        },
+        action: "redriven",
+        force: false,
+        headers: None,
+        dry_run,
+    }
+}
+
+async fn redriven(pool: &PgPool, letter: Uuid, dry_run: bool) -> Result<Way, Refusal> {
+    let mut tx = pool.begin().await.expect("a transaction");
+    let done = redrive::redrive(&mut tx, &[letter], &order(dry_run))
+        .await
+        .expect("a verdict");
+    tx.commit().await.expect("a commit");
+    assert_eq!(
+        done.rows.len(),
+        usize::from(!dry_run && done.verdicts[0].1.is_ok())
+    );
+    done.verdicts[0].1
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn of_many_who_redrive_a_letter_one_does_and_the_others_are_told(pool: PgPool) {
+    let (delivery, letter) = given_up(&pool).await;
+    assert_eq!(redriven(&pool, letter, true).await, Ok(Way::Resend));
+    assert_eq!(
+        state(&pool, delivery).await,
+        "dead",
+        "a dry run writes nothing"
+    );
+    let all = futures_util::future::join_all((0..6).map(|_| redriven(&pool, letter, false))).await;
+    let done = all.iter().filter(|verdict| verdict.is_ok()).count();
+    let told = all
+        .iter()
+        .filter(|one| **one == Err(Refusal::AlreadyRedriven));
+    assert_eq!((done, told.count()), (1, 5));
+    assert_eq!(state(&pool, delivery).await, "queued");
+    assert_eq!(
+        claim(&pool, &request(delivery, 0, 1)).await,
+        0,
+        "copies of the life before claim nothing"
+    );
+    assert_eq!(claim(&pool, &request(delivery, 1, 1)).await, 1);
+    let lines =
+        sqlx::query_as::<_, (String, Option<String>)>("select actor, reason from audit_log");
+    let lines = lines.fetch_all(&pool).await.expect("the audit log");
+    assert_eq!(lines.len(), 1);
+    assert!(!lines[0].1.as_deref().unwrap_or_default().contains("99990"));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_page_of_letters_of_all_kinds_is_judged_one_by_one(pool: PgPool) {
+    let (_, first) = given_up(&pool).await;
+    let (arrived, second) = given_up(&pool).await;
+    let (_, third) = given_up(&pool).await;
+    let mut conn = connection(&pool).await;
+    let change = StateChange::plain(arrived, DeliveryState::Dead, DeliveryState::Delivered);
+    deliveries::change_states(&mut conn, &[change])
+        .await
+        .expect("evidence");
+    dead_letters::settle(&mut conn, &[third], &[LetterState::Discarded])
+        .await
+        .expect("a discard");
+    let nobody = Uuid::new_v4();
+    let done = redrive::redrive(
+        &mut conn,
+        &[first, second, third, nobody, first],
+        &order(false),
+    )
+    .await
+    .expect("verdicts");
+    let verdict = |id| {
+        done.verdicts
+            .iter()
+            .find(|one| one.0 == id)
+            .expect("one for each")
+            .1
+    };
+    assert_eq!(done.verdicts.len(), 4);
+    assert_eq!(verdict(first), Ok(Way::Resend));
+    assert_eq!(verdict(second), Err(Refusal::Superseded));
+    assert_eq!(verdict(third), Err(Refusal::AlreadyDiscarded));
+    assert_eq!(verdict(nobody), Err(Refusal::NotFound));
+    let letter = dead_letters::find(&mut conn, second).await.expect("a look");
+    assert_eq!(letter.expect("the letter").state, "superseded");
 }

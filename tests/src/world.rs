@@ -5,6 +5,7 @@
 pub mod http;
 mod look;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,10 +13,13 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
+use shared::broker::Session;
 use shared::runtime::lifecycle::Lifecycle;
 use shared::store::import::{self, TenantRow};
 use shared::store::pool;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+
+use tokio::sync::OnceCell;
 
 use crate::gateway_sim::{GatewaySim, SimConfig};
 
@@ -85,6 +89,10 @@ pub struct World {
     router: Option<Lifecycle>,
     /// The delivery-workers, with the addresses of their probes, in the order of their start.
     delivery: Vec<(SocketAddr, Lifecycle)>,
+    /// The scenario's own view of the broker, opened by the first look.
+    view: OnceCell<(Session, Lifecycle)>,
+    /// Where each process that was started has its metrics.
+    ops: BTreeMap<&'static str, SocketAddr>,
 }
 
 impl World {
@@ -125,6 +133,7 @@ impl World {
             Some(WEBHOOK_SECRET),
         )?;
         let mut world = Self {
+            view: OnceCell::new(),
             database_url,
             database_name,
             prefix,
@@ -139,6 +148,7 @@ impl World {
             ingest,
             router: None,
             delivery: Vec::new(),
+            ops: BTreeMap::from([("ingest", app.ops)]),
             setup,
         };
         world.until_ready(app.ops).await;
@@ -177,6 +187,7 @@ impl World {
         };
         let app = router_worker::app::App::start(*args, &lifecycle).await?;
         self.until_ready(app.ops).await;
+        self.ops.insert("router-worker", app.ops);
         self.router = Some(lifecycle);
         Ok(())
     }
@@ -218,8 +229,16 @@ impl World {
         };
         let app = delivery_worker::app::App::start(*args, &lifecycle).await?;
         self.until_ready(app.ops).await;
+        self.ops.insert("delivery-worker", app.ops);
         self.delivery.push((app.ops, lifecycle));
         Ok(())
+    }
+
+    /// Stops the router-worker cleanly.
+    pub async fn stop_router(&mut self) {
+        if let Some(router) = self.router.take() {
+            stop_cleanly(router).await;
+        }
     }
 
     /// Stops the delivery-worker cleanly; of several the one that runs the longest.
@@ -284,6 +303,9 @@ impl World {
             stop_cleanly(router).await;
         }
         stop_cleanly(self.ingest).await;
+        if let Some((_, links)) = self.view.take() {
+            stop_cleanly(links).await;
+        }
         look::delete_queues(&self.prefix).await;
         self.db.close().await;
         drop_database(&self.database_name).await;

@@ -329,16 +329,35 @@ fn the_rooms_of_shared_know_only_what_the_design_draws() {
             &["domain", "runtime", "store::outbox", "store::dead_letters"],
         ),
     ];
-    /// What reaches further today; none may be added. Burying and reconciling write and read the
-    /// rows that messages stand for (design §1.8, §3).
+    /// What reaches further today; none may be added. Burying, redriving what was moved by hand and
+    /// reconciling write and read the rows that messages stand for (design §1.8, §3).
     const FURTHER: &[(&str, &[&str])] = &[
         (
             "shared/src/broker/burial.rs",
-            &["store::deliveries", "store::receipts", "store::routings"],
+            &[
+                "store::deliveries",
+                "store::receipts",
+                "store::replans",
+                "store::routings",
+            ],
         ),
         (
+            "shared/src/broker/broker_letters.rs",
+            &["store::audit", "store::redrive"],
+        ),
+        (
+            "shared/src/broker/by_hand.rs",
+            &["store::audit", "store::redrive"],
+        ),
+        ("shared/src/broker/tidy.rs", &["store::dead_queues"]),
+        (
             "shared/src/broker/reconcile.rs",
-            &["store::deliveries", "store::reconcile", "store::pool"],
+            &[
+                "store::deliveries",
+                "store::reconcile",
+                "store::replans",
+                "store::pool",
+            ],
         ),
     ];
     /// The errors and results of the store go with its functions.

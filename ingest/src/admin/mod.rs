@@ -1,16 +1,23 @@
-//! The second listener: what operators ask. Masked unless asked to reveal, which is kept.
+//! The second listener: what operators ask and order. Masked unless asked to reveal, which is kept;
+//! what is done by hand leaves a line in the audit log.
+
+mod dead_letters;
+mod deliveries;
+mod fields;
 
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
+use shared::broker::relay::Relay;
 use shared::domain::ids::{EventId, TraceId};
 use shared::runtime::telemetry::chain;
 use shared::source::DoorSecrets;
@@ -19,13 +26,17 @@ use shared::store::{StoreError, sessions};
 use sqlx::PgPool;
 
 use crate::api::problem::{Code, Problem};
+use crate::metrics::Metrics;
 use crate::story;
+use fields::Fields;
 
 /// What the handlers of the admin listener work with.
 #[derive(Clone)]
 pub(crate) struct AdminState {
     pub(crate) pool: PgPool,
     pub(crate) secrets: Arc<DoorSecrets>,
+    pub(crate) relay: Relay,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The routes of the admin listener.
@@ -34,6 +45,12 @@ pub(crate) fn router(state: AdminState) -> Router {
         .route("/admin/traces/{trace_id}", get(trace))
         .route("/admin/events/{id}", get(event))
         .route("/admin/channels", get(channels))
+        .route("/admin/dead-letters", get(dead_letters::list))
+        .route("/admin/dead-letters/groups", get(dead_letters::groups))
+        .route("/admin/dead-letters/redrive", post(dead_letters::redrive))
+        .route("/admin/dead-letters/discard", post(dead_letters::discard))
+        .route("/admin/deliveries", get(deliveries::list))
+        .route("/admin/deliveries/{id}/settle", post(deliveries::settle))
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(
@@ -133,6 +150,18 @@ async fn keep_reveal(pool: &PgPool, trace_id: &TraceId) -> Result<(), StoreError
         ..NewLog::default()
     };
     logs::insert(&mut *pool.acquire().await?, &[log]).await
+}
+
+/// Who gives an order, as they say themselves: the field `actor`, else the header `X-Actor`. The
+/// token is one for all operators, so it names nobody.
+fn actor(fields: &mut Fields, headers: &HeaderMap) -> String {
+    const LONGEST: usize = 100;
+    let named = fields.text("actor").or_else(|| {
+        let header = headers.get("x-actor")?.to_str().ok()?.trim();
+        (!header.is_empty()).then(|| header.to_owned())
+    });
+    let named = named.unwrap_or_else(|| "operator".to_owned());
+    named.chars().take(LONGEST).collect()
 }
 
 fn not_found() -> Response {

@@ -59,6 +59,12 @@ codes! {
     TenantForbidden = "tenant_forbidden", FORBIDDEN, "The credential may not speak for this tenant";
     /// The address asks for something that cannot be read.
     InvalidQuery = "invalid_query", BAD_REQUEST, "The query is not valid";
+    /// The JSON is no order that can be carried out.
+    InvalidOrder = "invalid_order", UNPROCESSABLE_ENTITY, "The order is not valid";
+    /// The filter matches another number of letters than the operator counted.
+    CountDiffers = "count_differs", CONFLICT, "The count is another one now";
+    /// The delivery's outcome is known.
+    NotUnknown = "not_unknown", CONFLICT, "The outcome of the delivery is known";
     /// Nothing there, or not the caller's.
     NotFound = "not_found", NOT_FOUND, "Not found";
     /// The method does not fit the address.

@@ -9,13 +9,14 @@ use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::consumer::{DeadItem, NotRecorded};
-use super::dead::Letter;
+use super::dead::{self, Letter};
+use super::dead_metrics::{DeadLetterMetrics, Dropped};
 use super::relay::Relay;
 use super::topology::{Queue, Target};
 use crate::domain::delivery::DeliveryState;
-use crate::domain::failure::FailureCode;
 use crate::domain::ids::{EventId, LetterId, RoutingId, TraceId};
 use crate::domain::message::{Work, WorkMessage, WorkQueue};
+use crate::domain::redrive::LetterState;
 use crate::failpoint;
 use crate::runtime::clock::Clock;
 use crate::runtime::telemetry::chain;
@@ -23,21 +24,32 @@ use crate::store::deliveries::{self, StateChange};
 use crate::store::outbox::{self, NewMessage, OutboxRow};
 use crate::store::receipts::{self, Settlement};
 use crate::store::routings::{self, NewRouting};
-use crate::store::{StoreResult, dead_letters};
+use crate::store::{StoreResult, dead_letters, replans};
 
 /// Buries what consumers give up.
 #[derive(Clone)]
 pub struct Burial {
-    pool: PgPool,
-    relay: Relay,
-    clock: Arc<dyn Clock>,
+    pub(super) pool: PgPool,
+    pub(super) relay: Relay,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: DeadLetterMetrics,
 }
 
 impl Burial {
     /// A burial over a database and its relay.
     #[must_use]
-    pub fn new(pool: PgPool, relay: Relay, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, relay, clock }
+    pub fn new(
+        pool: PgPool,
+        relay: Relay,
+        clock: Arc<dyn Clock>,
+        metrics: DeadLetterMetrics,
+    ) -> Self {
+        Self {
+            pool,
+            relay,
+            clock,
+            metrics,
+        }
     }
 
     /// Records one dead message. Safe to repeat.
@@ -50,6 +62,9 @@ impl Burial {
         };
         match self.record(&item, queue).await {
             Ok(rows) => {
+                if dead::letter_id(&item.headers).is_none() {
+                    self.metrics.recorded(&rows);
+                }
                 tracing::error!(
                     queue = queue.name(),
                     trace_id = item
@@ -70,53 +85,28 @@ impl Burial {
         }
     }
 
-    /// Records a letter that the broker made by itself (delivery limit): its row, and its subject
-    /// marked. The letter itself lies beside its work queue already. Safe to repeat.
-    ///
-    /// # Errors
-    /// The database is unwell: hold the message and call again.
-    pub async fn note_broker_letter(
+    /// A letter that somebody moved to a work queue where nobody can do anything with it has its
+    /// row already. While that is open, the letter goes back to where it can be found.
+    async fn back(
         &self,
-        message: &WorkMessage,
-        queue: WorkQueue,
-    ) -> Result<(), NotRecorded> {
-        let item = DeadItem {
-            code: FailureCode::BrokerDeliveryLimit,
-            queue: Queue::Work(queue),
-            message: Some(message.clone()),
-            body: Vec::new(),
-            headers: serde_json::Map::new(),
-            delivery_count: 0,
+        conn: &mut PgConnection,
+        id: LetterId,
+        body: &[u8],
+    ) -> StoreResult<Option<NewMessage>> {
+        let letter = dead_letters::find(conn, id.0).await?;
+        let open = letter.filter(|letter| letter.state == LetterState::Dead.as_str());
+        let why = if open.is_some() {
+            Dropped::Refused
+        } else {
+            Dropped::MovedOn
         };
-        let noted = async {
-            let letter = self.letter(&item, queue);
-            let mut conn = self.pool.acquire().await?;
-            let mut tx = conn.begin().await?;
-            mark_subject(&mut tx, message, &letter).await?;
-            let row = letter.row(
-                queue,
-                subject_kind(Some(message)),
-                Some(message.work.subject()),
-            );
-            dead_letters::insert_new(&mut tx, &[row]).await?;
-            tx.commit().await?;
-            StoreResult::Ok(())
-        };
-        noted.await.map_err(|error| {
-            tracing::warn!(queue = queue.name(), error = %chain(&error), "a letter of the broker cannot be recorded yet");
-            NotRecorded
-        })?;
-        tracing::error!(
-            queue = queue.name(),
-            trace_id = message.trace_id.as_str(),
-            message.kind = message.work.kind(),
-            failure.code = item.code.as_str(),
-            "the broker gave a message up"
-        );
-        Ok(())
+        self.metrics.dropped(why, 1);
+        Ok(open.and_then(|letter| {
+            dead::put_back(&letter, serde_json::from_slice(body).unwrap_or_default())
+        }))
     }
 
-    fn letter(&self, item: &DeadItem, queue: WorkQueue) -> Letter {
+    pub(super) fn letter(&self, item: &DeadItem, queue: WorkQueue) -> Letter {
         let now = self.clock.now();
         let message = item.message.as_ref();
         Letter {
@@ -142,17 +132,18 @@ impl Burial {
     async fn record(&self, item: &DeadItem, queue: WorkQueue) -> StoreResult<Vec<OutboxRow>> {
         let message = item.message.as_ref();
         let letter = self.letter(item, queue);
-        let subject = message.map(|message| message.work.subject());
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
+        if let Some(id) = dead::letter_id(&item.headers) {
+            let back = self.back(&mut tx, id, &item.body).await?;
+            let rows = outbox::insert(&mut tx, back.into_iter().collect()).await?;
+            tx.commit().await?;
+            return Ok(rows);
+        }
         if let Some(message) = message {
             mark_subject(&mut tx, message, &letter).await?;
         }
-        let new = dead_letters::insert_new(
-            &mut tx,
-            &[letter.row(queue, subject_kind(message), subject)],
-        )
-        .await?;
+        let new = dead_letters::insert_new(&mut tx, &[letter.row(queue, message)]).await?;
         let messages = if new.is_empty() {
             Vec::new()
         } else {
@@ -163,15 +154,6 @@ impl Burial {
         tx.commit().await?;
         failpoint!(BurialCommitted);
         Ok(rows)
-    }
-}
-
-fn subject_kind(message: Option<&WorkMessage>) -> &'static str {
-    match message.map(|message| &message.work) {
-        Some(Work::Route { .. }) => "event",
-        Some(Work::Deliver { .. }) => "delivery",
-        Some(Work::ApplyReceipt { .. }) => "receipt",
-        None => "message",
     }
 }
 
@@ -192,21 +174,32 @@ fn letter_of(item: &DeadItem, queue: WorkQueue, letter: &Letter) -> NewMessage {
 }
 
 /// Marks the subject, so that nobody takes it for work whose message was lost.
-async fn mark_subject(
+pub(super) async fn mark_subject(
     conn: &mut PgConnection,
     message: &WorkMessage,
     letter: &Letter,
 ) -> StoreResult<()> {
     match &message.work {
         Work::Route { event_id, run, .. } => {
-            fail_routing(conn, *event_id, *run, (message, letter)).await
+            fail_routing(conn, (*event_id, *run), message, letter).await
         }
         Work::Deliver {
             delivery_id,
             generation,
+            attempt,
             ..
-        } => fail_delivery(conn, delivery_id.0, *generation, letter).await,
-        Work::ApplyReceipt { receipt_id } => {
+        } => fail_delivery(conn, delivery_id.0, (*generation, *attempt), letter).await,
+        Work::Replan {
+            delivery_id,
+            generation,
+        } => {
+            let waiting = replans::lock_waiting(conn, &[(delivery_id.0, *generation)]).await?;
+            if !waiting.is_empty() {
+                replans::give_up(conn, delivery_id.0, letter.code.as_str()).await?;
+            }
+            Ok(())
+        }
+        Work::ApplyReceipt { receipt_id, .. } => {
             let settlement = Settlement {
                 id: receipt_id.0,
                 state: "ignored",
@@ -221,14 +214,16 @@ async fn mark_subject(
 
 async fn fail_routing(
     conn: &mut PgConnection,
-    event_id: EventId,
-    run: i32,
-    (message, letter): (&WorkMessage, &Letter),
+    (event_id, run): (EventId, i32),
+    message: &WorkMessage,
+    letter: &Letter,
 ) -> StoreResult<()> {
+    let generation = message.work.generation();
     let routing = NewRouting {
         id: RoutingId::generate().0,
         event_id: event_id.0,
         run,
+        generation,
         trace_id: message.trace_id.to_string(),
         tenant_id: message.labels.tenant_id.map(|tenant| tenant.0),
         event_type: message.labels.event_type.clone(),
@@ -239,22 +234,29 @@ async fn fail_routing(
         error_message: Some("the event could not be routed".to_owned()),
         processing_time_ms: 0.0,
     };
-    routings::insert_new(conn, &[&routing]).await?;
+    if generation == 0 {
+        routings::insert_new(conn, &[&routing]).await?;
+    } else {
+        replans::decide_again(conn, &[&routing]).await?;
+    }
     Ok(())
 }
 
-/// Only a delivery that waits for this very message dies with it.
+/// Only a delivery that waits for this very message dies with it: one that waits for a later
+/// attempt, or to be planned again, does not.
 async fn fail_delivery(
     conn: &mut PgConnection,
     id: Uuid,
-    generation: i32,
+    (generation, attempt): (i32, i32),
     letter: &Letter,
 ) -> StoreResult<()> {
     let changes: Vec<StateChange> = deliveries::lock(conn, &[id])
         .await?
         .into_iter()
         .filter(|delivery| {
-            delivery.generation == generation && delivery.state == DeliveryState::Queued.as_str()
+            delivery.generation == generation
+                && delivery.attempt_count + 1 == attempt
+                && delivery.state == DeliveryState::Queued.as_str()
         })
         .map(|delivery| StateChange {
             failure_code: Some(letter.code.as_str().to_owned()),

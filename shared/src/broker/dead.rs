@@ -5,12 +5,13 @@
 //! (design §1.4, §3).
 
 use sqlx::PgConnection;
-use uuid::Uuid;
 
+use super::headers::PUBLISHED_MS;
 use super::topology::Target;
-use crate::domain::message::{WorkMessage, WorkQueue};
+use crate::domain::message::{Work, WorkMessage, WorkQueue};
+use crate::domain::redrive::SubjectKind;
 use crate::store::StoreResult;
-use crate::store::dead_letters::{self, NewLetter};
+use crate::store::dead_letters::{self, FoundLetter, NewLetter};
 use crate::store::outbox::{NewMessage, encode};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
@@ -21,6 +22,7 @@ use crate::domain::ids::{LetterId, TenantId, TraceId};
 
 const LETTER_ID: &str = "x-letter-id";
 const GENERATION: &str = "x-generation";
+const X_DEATH: &str = "x-death";
 
 /// Why a message was given up, as its letter tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,20 +80,23 @@ impl Letter {
         headers
     }
 
-    /// The letter's row.
+    /// The letter's row: about the subject of a message, or about bytes that are none.
     #[must_use]
-    pub fn row(
-        &self,
-        queue: WorkQueue,
-        subject_kind: &'static str,
-        subject: Option<Uuid>,
-    ) -> NewLetter {
+    pub fn row(&self, queue: WorkQueue, message: Option<&WorkMessage>) -> NewLetter {
+        let work = message.map(|message| &message.work);
         NewLetter {
             id: self.id.0,
             queue: queue.name().to_owned(),
-            subject_kind,
-            subject_id: subject,
+            subject_kind: work
+                .map_or(SubjectKind::Message, Work::subject_kind)
+                .as_str(),
+            subject_id: work.map(Work::subject),
             generation: self.generation,
+            run: match work {
+                Some(Work::Route { run, .. }) => *run,
+                _ => 0,
+            },
+            made_by: "posto",
             failure_code: self.code.as_str(),
             failure_class: self.code.class().as_str().to_owned(),
             attempts: self.attempts,
@@ -128,13 +133,7 @@ pub async fn record(
 ) -> StoreResult<Vec<NewMessage>> {
     let rows: Vec<NewLetter> = letters
         .iter()
-        .map(|(letter, message)| {
-            letter.row(
-                message.work.queue(),
-                "delivery",
-                Some(message.work.subject()),
-            )
-        })
+        .map(|(letter, message)| letter.row(message.work.queue(), Some(message)))
         .collect();
     let new = dead_letters::insert_new(conn, &rows).await?;
     Ok(letters
@@ -156,6 +155,50 @@ pub fn generation(headers: &Map<String, Value>) -> Option<i32> {
     i32::try_from(headers.get(GENERATION)?.as_i64()?).ok()
 }
 
+/// True for a message that a person moved or copied: a letter of ours or of the broker that was
+/// moved back to its work queue, or a message that did not leave through the relay, which marks
+/// each with its time. An ordinary copy (a redelivery, a second publish of one row) is none of
+/// these, so it can never be taken for a wish to redrive.
+#[must_use]
+pub fn is_by_hand(headers: &Map<String, Value>) -> bool {
+    is_moved_letter(headers) || !headers.contains_key(PUBLISHED_MS)
+}
+
+/// True for a letter that lies in a work queue: whoever moved it took it out of its dead queue.
+#[must_use]
+pub fn is_moved_letter(headers: &Map<String, Value>) -> bool {
+    headers.contains_key(LETTER_ID) || headers.contains_key(X_DEATH)
+}
+
+/// A letter that goes back to its dead queue, because it may not be redriven as it is.
+#[must_use]
+pub fn put_back(letter: &FoundLetter, body: Value) -> Option<NewMessage> {
+    let queue = WorkQueue::by_name(&letter.queue)?;
+    let headers = Letter {
+        id: LetterId(letter.id),
+        generation: letter.generation,
+        code: letter.failure_code.parse().ok()?,
+        attempts: letter.attempts,
+        first_at: letter.first_failed_at,
+        last_at: letter.last_failed_at,
+        trace_id: letter.trace_id.as_deref()?.parse().ok()?,
+        event_type: letter.event_type.clone(),
+        tenant_id: letter.tenant_id.map(TenantId),
+        channel: letter
+            .channel
+            .as_deref()
+            .and_then(|channel| channel.parse().ok()),
+        template: letter.template_key.clone(),
+    }
+    .headers();
+    Some(NewMessage {
+        target: Target::Letter(queue).to_string(),
+        subject_id: letter.subject_id.unwrap_or(letter.id),
+        body,
+        headers: Some(Value::Object(headers)),
+    })
+}
+
 /// What the broker tells of a message that it gave up itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerDeath {
@@ -173,7 +216,7 @@ impl BrokerDeath {
     /// Reads the newest entry of `x-death`. `None`: the broker did not make this letter.
     #[must_use]
     pub fn of(headers: &Map<String, Value>) -> Option<Self> {
-        let newest = headers.get("x-death")?.as_array()?.first()?.as_object()?;
+        let newest = headers.get(X_DEATH)?.as_array()?.first()?.as_object()?;
         let key = newest.get("routing-keys").and_then(|keys| keys.get(0));
         let queue = newest.get("queue").and_then(Value::as_str);
         let time = newest.get("time").and_then(Value::as_i64);
@@ -232,6 +275,45 @@ mod tests {
         assert_eq!(letter_id(&headers), Some(letter().id));
         assert_eq!(generation(&headers), Some(2));
         assert_eq!(BrokerDeath::of(&headers), None);
+    }
+
+    #[test]
+    fn what_a_person_moved_or_published_is_told_from_what_the_relay_sent() {
+        let map = |value: Value| value.as_object().cloned().unwrap();
+        let relayed = map(serde_json::json!({"x-published-ms": 1, "traceparent": "00-…"}));
+        assert!(!is_by_hand(&relayed));
+        let redelivered = map(serde_json::json!({"x-published-ms": 1, "x-delivery-count": 2}));
+        assert!(!is_by_hand(&redelivered));
+        assert!(is_by_hand(&Map::new()), "published in the management UI");
+        let mut ours = letter().headers();
+        ours.insert(PUBLISHED_MS.to_owned(), 1.into());
+        assert!(is_by_hand(&ours) && is_moved_letter(&ours));
+        let brokers = map(serde_json::json!({"x-published-ms": 1, "x-death": []}));
+        assert!(is_by_hand(&brokers) && is_moved_letter(&brokers));
+    }
+
+    #[test]
+    fn a_letter_goes_back_as_it_was() {
+        let letter = letter();
+        let row = FoundLetter {
+            id: letter.id.0,
+            state: "dead".to_owned(),
+            queue: "hub.deliveries.whatsapp".to_owned(),
+            subject_id: None,
+            generation: letter.generation,
+            failure_code: letter.code.as_str().to_owned(),
+            attempts: letter.attempts,
+            first_failed_at: letter.first_at,
+            last_failed_at: letter.last_at,
+            trace_id: Some(letter.trace_id.to_string()),
+            event_type: letter.event_type.clone(),
+            tenant_id: letter.tenant_id.map(|tenant| tenant.0),
+            channel: letter.channel.map(|channel| channel.as_str().to_owned()),
+            template_key: letter.template.clone(),
+        };
+        let back = put_back(&row, Value::Null).unwrap();
+        assert_eq!(back.headers, Some(Value::Object(letter.headers())));
+        assert_eq!(back.target, "dead:hub.deliveries.whatsapp");
     }
 
     #[test]

@@ -10,6 +10,10 @@ pub(super) const PUBLISHED_MS: &str = "x-published-ms";
 /// How often a quorum queue has seen the message come back; absent at the first delivery.
 pub(super) const DELIVERY_COUNT: &str = "x-delivery-count";
 
+/// Asks the consumer to run the message alone, as one that came back often (design §3): the one
+/// more try after the broker gave a message up.
+pub(super) const ALONE: &str = "x-alone";
+
 /// A JSON map as a field table. A name of more than 255 bytes cannot be sent and is left out.
 pub(super) fn to_table(headers: &Map<String, Value>) -> FieldTable {
     let mut table = FieldTable::default();

@@ -3,21 +3,25 @@
 //!
 //! Invariants: no type of the client library appears in a public signature; messages leave only
 //! through [`relay`], from rows that are already committed (design §1.2). The relay itself knows no
-//! SQL (it asks through [`relay::OutboxStore`]); [`outbox`], [`burial`] and [`reconcile`] bind it to
-//! the store.
+//! SQL (it asks through [`relay::OutboxStore`]); [`outbox`], [`burial`], [`by_hand`], [`tidy`] and
+//! [`reconcile`] bind it to the store.
 
 pub mod args;
 pub mod burial;
+pub mod by_hand;
 pub mod consumer;
 pub mod dead;
+pub mod dead_metrics;
 pub mod health;
 pub mod outbox;
 pub mod publisher;
 pub mod reconcile;
 pub mod relay;
 pub mod session;
+pub mod tidy;
 pub mod topology;
 
+mod broker_letters;
 mod confirms;
 mod consume_channel;
 mod consume_loop;

@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use super::publisher::Publisher;
 use super::relay::{HotRow, OutboxStore, Relay, RelayMetrics, RelayParts};
 use super::session::Session;
+use super::topology::Target;
 use crate::runtime::lifecycle::Stage;
 use crate::store::outbox::{self, OutboxRow};
 use crate::store::{StoreError, StoreResult};
@@ -66,21 +67,19 @@ impl Relay {
 /// carries its trace as a `traceparent` header too, for tools that know nothing of its body.
 fn hot_row(row: OutboxRow) -> Option<HotRow> {
     let target = row.target.parse().ok()?;
-    let headers = match row.headers {
-        Some(Value::Object(headers)) => Some(headers),
-        _ => row
-            .body
-            .get("trace_id")
-            .and_then(Value::as_str)
-            .map(|trace_id| {
-                let traceparent = format!("00-{trace_id}-{:016x}-01", row.id);
-                Map::from_iter([("traceparent".to_owned(), traceparent.into())])
-            }),
+    let mut headers = match row.headers {
+        Some(Value::Object(headers)) => headers,
+        _ => Map::new(),
     };
+    let trace_id = row.body.get("trace_id").and_then(Value::as_str);
+    if let (Target::Work(_), Some(trace_id)) = (target, trace_id) {
+        let traceparent = format!("00-{trace_id}-{:016x}-01", row.id);
+        headers.insert("traceparent".to_owned(), traceparent.into());
+    }
     Some(HotRow {
         id: row.id,
         target,
         body: row.body.to_string().into_bytes(),
-        headers,
+        headers: (!headers.is_empty()).then_some(headers),
     })
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tracing::error;
 
 use super::consumer::{ALONE_FROM, DeadItem, Handler, Incoming, Verdict};
-use super::headers::{DELIVERY_COUNT, PUBLISHED_MS, from_table};
+use super::headers::{ALONE, DELIVERY_COUNT, PUBLISHED_MS, from_table};
 use super::topology::Queue;
 use crate::domain::failure::FailureCode;
 use crate::domain::message::WorkMessage;
@@ -59,6 +59,7 @@ impl Parcel {
 
     pub(super) fn is_alone(&self) -> bool {
         self.delivery_count() >= ALONE_FROM
+            || self.contents.headers.get(ALONE) == Some(&Value::Bool(true))
     }
 
     /// Runs it to a verdict and, when it is dead, until its letter is written.

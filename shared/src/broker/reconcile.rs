@@ -17,14 +17,15 @@ use super::relay::Relay;
 use super::session::Session;
 use super::topology::Queue;
 use crate::domain::channel::Channel;
-use crate::domain::ids::{EventId, ReceiptId, TenantId, TraceId};
-use crate::domain::message::{Labels, WorkMessage, WorkQueue};
+use crate::domain::ids::{DeliveryId, EventId, ReceiptId, TenantId, TraceId};
+use crate::domain::message::{Labels, Work, WorkMessage, WorkQueue};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::ops::{Check, Readiness};
 use crate::runtime::telemetry::chain;
 use crate::store::deliveries::DueDelivery;
 use crate::store::outbox::{self, NewMessage};
 use crate::store::reconcile::{LostEvent, LostReceipt};
+use crate::store::replans::{self, LostReplan};
 use crate::store::{StoreResult, pool, reconcile};
 
 /// How often is looked, besides at once after a gap.
@@ -133,7 +134,7 @@ impl Reconciler {
             before -= MARGIN;
         }
         let found = match self.subjects {
-            Subjects::Events => self.events(before).await?,
+            Subjects::Events => self.events(before).await? + self.replans(before).await?,
             Subjects::Deliveries(channel) => self.deliveries(channel, before).await?,
             Subjects::Receipts => self.receipts(before).await?,
         };
@@ -196,6 +197,35 @@ impl Reconciler {
         Ok(found)
     }
 
+    /// What a redrive asked the router for, and no message asks for any more.
+    async fn replans(&self, before: DateTime<Utc>) -> StoreResult<usize> {
+        let mut conn = self.pool.acquire().await?;
+        let mut tx = conn.begin().await?;
+        let deliveries = replans::take_lost_deliveries(&mut tx, before, PAGE).await?;
+        let events = replans::take_lost_events(&mut tx, before, PAGE).await?;
+        let of_deliveries = deliveries.iter().filter_map(|lost| {
+            let work = Work::Replan {
+                delivery_id: DeliveryId(lost.subject_id),
+                generation: lost.generation,
+            };
+            replan_message(lost, work)
+        });
+        let of_events = events.iter().filter_map(|lost| {
+            let work = Work::Route {
+                event_id: EventId(lost.subject_id),
+                run: lost.run,
+                generation: lost.generation,
+            };
+            replan_message(lost, work)
+        });
+        let messages = of_deliveries.chain(of_events).collect();
+        let rows = outbox::insert(&mut tx, messages).await?;
+        tx.commit().await?;
+        let found = rows.len();
+        self.relay.hand_over(rows);
+        Ok(found)
+    }
+
     async fn deliveries(&self, channel: Channel, before: DateTime<Utc>) -> StoreResult<usize> {
         let mut conn = self.pool.acquire().await?;
         let mut found = 0;
@@ -251,12 +281,28 @@ fn event_message(event: &LostEvent) -> Option<NewMessage> {
     )))
 }
 
+fn replan_message(lost: &LostReplan, work: Work) -> Option<NewMessage> {
+    let labels = Labels {
+        event_type: lost.event_type.clone(),
+        source: lost.source_system.clone(),
+        tenant_id: lost.tenant_id.map(TenantId),
+        template: lost.template_key.clone(),
+        ..Labels::default()
+    };
+    let message = WorkMessage::new(work, lost.trace_id.parse().ok()?, labels);
+    Some(NewMessage::work(&message))
+}
+
 fn receipt_message(receipt: &LostReceipt) -> NewMessage {
     let trace_id = receipt
         .trace_id
         .parse()
         .unwrap_or_else(|_| TraceId::generate());
-    NewMessage::work(&WorkMessage::apply_receipt(ReceiptId(receipt.id), trace_id))
+    let work = Work::ApplyReceipt {
+        receipt_id: ReceiptId(receipt.id),
+        generation: receipt.generation,
+    };
+    NewMessage::work(&WorkMessage::new(work, trace_id, Labels::default()))
 }
 
 /// The readiness of a worker: its database answers, its broker is reached, its queues exist and it

@@ -180,6 +180,51 @@ impl DeliveryState {
             _ => None,
         }
     }
+
+    /// The state after a redrive, or `None` when there is nothing to redrive. Whether an *unknown*
+    /// may be redriven at all, `domain::redrive` decides (design §3).
+    #[must_use]
+    pub const fn after_redrive(self) -> Option<Self> {
+        match self {
+            Self::Dead | Self::Unknown => Some(Self::Queued),
+            _ => None,
+        }
+    }
+
+    /// The state after a person said what became of an *unknown*, or `None` for every other state:
+    /// those are known. Evidence that comes later still follows the lattice.
+    #[must_use]
+    pub const fn settled_by_hand(self, finding: Finding) -> Option<Self> {
+        match (self, finding) {
+            (Self::Unknown, Finding::Delivered) => Some(Self::Delivered),
+            (Self::Unknown, Finding::NotDelivered) => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+/// What a person found out about a delivery whose outcome is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// The recipient has it.
+    Delivered,
+    /// The recipient does not have it.
+    NotDelivered,
+}
+
+impl Finding {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Delivered, Self::NotDelivered];
+
+    /// The text in requests, audit lines and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::NotDelivered => "not_delivered",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -254,6 +299,22 @@ mod tests {
         assert_eq!(
             DeliveryState::Cancelled.after_attempt(DeliveryState::Queued),
             None
+        );
+    }
+
+    #[test]
+    fn a_person_settles_only_what_is_unknown_and_evidence_still_has_the_last_word() {
+        for state in DeliveryState::ALL {
+            let settled = Finding::ALL.map(|finding| state.settled_by_hand(finding));
+            let may = *state == DeliveryState::Unknown;
+            assert_eq!(settled.map(|to| to.is_some()), [may; 2], "{state}");
+        }
+        let failed = DeliveryState::Unknown
+            .settled_by_hand(Finding::NotDelivered)
+            .unwrap();
+        assert_eq!(
+            failed.after_evidence(Evidence::Read),
+            Some(DeliveryState::Read)
         );
     }
 

@@ -80,6 +80,10 @@ uuid_id!(
     /// A dead letter.
     LetterId
 );
+uuid_id!(
+    /// A line of the audit log.
+    AuditId
+);
 
 /// PixelHub's own number of a customer of the agency; Posto never makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::channel::Channel;
 use super::ids::{DeliveryId, EventId, ReceiptId, TenantId, TraceId};
+use super::redrive::SubjectKind;
 
 /// The version that this build writes.
 pub const VERSION: u8 = 1;
@@ -57,7 +58,10 @@ impl WorkMessage {
     #[must_use]
     pub fn apply_receipt(receipt_id: ReceiptId, trace_id: TraceId) -> Self {
         Self::new(
-            Work::ApplyReceipt { receipt_id },
+            Work::ApplyReceipt {
+                receipt_id,
+                generation: 0,
+            },
             trace_id,
             Labels::default(),
         )
@@ -90,10 +94,21 @@ pub enum Work {
         /// The number of the try that this message stands for, from 1.
         attempt: i32,
     },
+    /// Plan a delivery again with today's rules, templates and reference data, in place: it was
+    /// redriven, and what was planned before is what it died of.
+    Replan {
+        /// The delivery.
+        delivery_id: DeliveryId,
+        /// The generation that the redrive gave it.
+        generation: i32,
+    },
     /// Apply a receipt to the delivery that it is evidence of.
     ApplyReceipt {
         /// The receipt.
         receipt_id: ReceiptId,
+        /// Counts redrives by hand.
+        #[serde(default)]
+        generation: i32,
     },
 }
 
@@ -103,17 +118,29 @@ impl Work {
     pub const fn subject(&self) -> Uuid {
         match self {
             Self::Route { event_id, .. } => event_id.0,
-            Self::Deliver { delivery_id, .. } => delivery_id.0,
-            Self::ApplyReceipt { receipt_id } => receipt_id.0,
+            Self::Deliver { delivery_id, .. } | Self::Replan { delivery_id, .. } => delivery_id.0,
+            Self::ApplyReceipt { receipt_id, .. } => receipt_id.0,
         }
     }
 
-    /// The generation, 0 where the kind has none.
+    /// How often the subject had been redriven when the message was written.
     #[must_use]
     pub const fn generation(&self) -> i32 {
         match self {
-            Self::Route { generation, .. } | Self::Deliver { generation, .. } => *generation,
-            Self::ApplyReceipt { .. } => 0,
+            Self::Route { generation, .. }
+            | Self::Deliver { generation, .. }
+            | Self::Replan { generation, .. }
+            | Self::ApplyReceipt { generation, .. } => *generation,
+        }
+    }
+
+    /// What kind of row the message is about.
+    #[must_use]
+    pub const fn subject_kind(&self) -> SubjectKind {
+        match self {
+            Self::Route { .. } => SubjectKind::Event,
+            Self::Deliver { .. } | Self::Replan { .. } => SubjectKind::Delivery,
+            Self::ApplyReceipt { .. } => SubjectKind::Receipt,
         }
     }
 
@@ -121,7 +148,7 @@ impl Work {
     #[must_use]
     pub const fn queue(&self) -> WorkQueue {
         match self {
-            Self::Route { .. } => WorkQueue::Route,
+            Self::Route { .. } | Self::Replan { .. } => WorkQueue::Route,
             Self::Deliver { channel, .. } => WorkQueue::Deliver(*channel),
             Self::ApplyReceipt { .. } => WorkQueue::Receipts,
         }
@@ -133,6 +160,7 @@ impl Work {
         match self {
             Self::Route { .. } => "route",
             Self::Deliver { .. } => "deliver",
+            Self::Replan { .. } => "replan",
             Self::ApplyReceipt { .. } => "apply_receipt",
         }
     }

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod ids;
 pub mod mask;
 pub mod message;
+pub mod redrive;
 pub mod rule;
 pub mod template;
 pub mod text;

@@ -5,9 +5,12 @@
 //! are set-based: one statement for a whole batch, its arrays sorted by their conflict key.
 
 pub mod attempts;
+pub mod audit;
 pub mod chat;
 pub mod config;
+pub mod dead_letter_search;
 pub mod dead_letters;
+pub mod dead_queues;
 pub mod deliveries;
 pub mod events;
 pub mod import;
@@ -16,10 +19,14 @@ pub mod outbox;
 pub mod pool;
 pub mod receipts;
 pub mod reconcile;
+pub mod redrive;
+mod redrive_locks;
 pub mod releases;
+pub mod replans;
 pub mod retention;
 pub mod routings;
 pub mod sessions;
+pub mod settle;
 pub mod tenants;
 pub mod traces;
 

@@ -106,6 +106,8 @@ pub async fn take_lost_deliveries(
 pub struct LostReceipt {
     /// The receipt.
     pub id: Uuid,
+    /// How often it was redriven.
+    pub generation: i32,
     /// Its trace.
     pub trace_id: String,
 }
@@ -126,7 +128,7 @@ pub async fn take_lost_receipts(
                       where r.state = 'pending' and r.dispatched_at < $1
                         and not exists (select 1 from outbox o where o.subject_id = r.id)
                       order by r.id for update skip locked limit $2)
-         returning id, trace_id",
+         returning id, generation, trace_id",
         before,
         limit,
     )

@@ -15,6 +15,8 @@ pub struct NewRouting {
     pub event_id: Uuid,
     /// 0 is the first.
     pub run: i32,
+    /// How often the decision was redriven; above 0 it is written over the one that failed.
+    pub generation: i32,
     /// The event's trace.
     pub trace_id: String,
     /// The tenant that the router resolved.

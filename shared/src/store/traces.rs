@@ -65,6 +65,8 @@ pub struct RoutingStory {
     pub event_id: Uuid,
     /// 0 is the first.
     pub run: i32,
+    /// How often it was redriven.
+    pub generation: i32,
     /// `routed`, `unrouted` or `failed`.
     pub state: String,
     /// The tenant that was resolved.
@@ -106,6 +108,8 @@ pub struct DeliveryStory {
     pub failure_code: Option<String>,
     /// The same, for a person.
     pub failure_detail: Option<String>,
+    /// How often it was redriven.
+    pub generation: i32,
     /// Attempts made.
     pub attempt_count: i32,
     /// Retries used.
@@ -299,7 +303,7 @@ pub async fn routings_of(
 ) -> StoreResult<Vec<RoutingStory>> {
     let rows = sqlx::query_as!(
         RoutingStory,
-        "select id as routing_id, event_id, run, state, tenant_id, decision, failure_code, created_at
+        "select id as routing_id, event_id, run, generation, state, tenant_id, decision, failure_code, created_at
          from routings where event_id = any($1) order by event_id, run limit $2",
         events,
         MOST_ROWS,
@@ -319,7 +323,7 @@ pub async fn deliveries_of(
 ) -> StoreResult<Vec<DeliveryStory>> {
     let rows = sqlx::query!(
         "select id, routing_id, event_id, channel, channel_id, rule_id, template_key, recipient, body_text, state,
-                held_reason, failure_code, failure_detail, attempt_count, retry_count, max_retries, next_attempt_at,
+                held_reason, failure_code, failure_detail, generation, attempt_count, retry_count, max_retries, next_attempt_at,
                 unknown_policy, created_at, sent_at, delivered_at, read_at
          from deliveries where event_id = any($1) order by id limit $2",
         events,
@@ -346,6 +350,7 @@ pub async fn deliveries_of(
             held_reason: row.held_reason,
             failure_code: row.failure_code,
             failure_detail: row.failure_detail,
+            generation: row.generation,
             attempt_count: row.attempt_count,
             retry_count: row.retry_count,
             max_retries: row.max_retries,

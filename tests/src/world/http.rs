@@ -94,6 +94,41 @@ impl World {
         .await
     }
 
+    /// Gives the operators' listener an order.
+    pub async fn order(&self, path: &str, body: &Value) -> Answer {
+        let request = self
+            .http
+            .post(format!("{}{path}", self.admin))
+            .bearer_auth(ADMIN_TOKEN)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.to_string());
+        answer(request).await
+    }
+
+    /// The address of the operators' listener.
+    #[must_use]
+    pub fn admin_url(&self) -> &str {
+        &self.admin
+    }
+
+    /// A number that a process counts: the name with its labels in the order of the alphabet, as
+    /// its metrics page writes them. 0 while it has not counted.
+    ///
+    /// # Panics
+    /// When the process never ran, or answers something else.
+    pub async fn metric(&self, process: &str, series: &str) -> f64 {
+        let ops = self
+            .ops
+            .get(process)
+            .expect("because the scenario started it");
+        let request = self.http.get(format!("http://{ops}/metrics"));
+        let response = request.send().await.expect("because the process is up");
+        let page = response.text().await.expect("because the page is text");
+        page.lines()
+            .find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+            .unwrap_or(0.0)
+    }
+
     /// The address of the public listener.
     #[must_use]
     pub fn api(&self) -> &str {

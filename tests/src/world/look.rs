@@ -3,7 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use secrecy::SecretString;
 use serde_json::Value;
+use shared::broker::session::BrokerConfig;
+use shared::broker::topology::Topology;
+use shared::broker::{Queue, Session, health};
+use shared::runtime::lifecycle::Lifecycle;
 use sqlx::{AssertSqlSafe, query_scalar};
 
 use super::{BOUND, World};
@@ -57,6 +62,24 @@ impl World {
                 })
         })
         .await;
+    }
+
+    /// How many messages wait in a queue, as the broker tells; none while it cannot be asked.
+    pub async fn depth(&self, queue: Queue) -> Option<u32> {
+        let opened = self.view.get_or_try_init(async || self.open_view()).await;
+        let (session, _) = opened.expect("because the processes use the same broker");
+        let depth = health::depth(session, queue).await.ok()?;
+        Some(depth.ready)
+    }
+
+    fn open_view(&self) -> anyhow::Result<(Session, Lifecycle)> {
+        let links = Lifecycle::default();
+        let config = BrokerConfig {
+            topology: Topology::new(&self.prefix)?,
+            ..BrokerConfig::new(SecretString::from(super::amqp_url()?), "a scenario")
+        };
+        let session = Session::start(&config, &links.links.tasks, &links.links.stop)?;
+        Ok((session, links))
     }
 
     /// The one number that a query answers.
