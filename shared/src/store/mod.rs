@@ -11,6 +11,7 @@ pub mod dead_letters;
 pub mod deliveries;
 pub mod events;
 pub mod import;
+pub mod ledger;
 pub mod logs;
 pub mod outbox;
 pub mod pool;
