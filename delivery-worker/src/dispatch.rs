@@ -6,6 +6,7 @@ use std::time::Duration;
 use shared::broker::relay::Relay;
 use shared::runtime::batcher::Batcher;
 use shared::runtime::telemetry::chain;
+use shared::runtime::vitals::Beat;
 use shared::store::deliveries::DueDelivery;
 use shared::store::{StoreError, deliveries, outbox, receipts};
 use sqlx::{Connection, PgPool};
@@ -23,10 +24,13 @@ const RELEASE_EVERY: Duration = Duration::from_secs(1);
 const BIND_EVERY: Duration = Duration::from_secs(5);
 
 /// Moves due deliveries to the outbox until `stopping`.
-pub(crate) async fn run(pool: PgPool, relay: Relay, stopping: CancellationToken) {
+pub(crate) async fn run(pool: PgPool, relay: Relay, beat: Beat, stopping: CancellationToken) {
     loop {
         let moved = match look(&pool, &relay).await {
-            Ok(moved) => moved,
+            Ok(moved) => {
+                beat.now();
+                moved
+            }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "due deliveries cannot be looked at, trying again");
                 0
@@ -62,11 +66,14 @@ async fn look(pool: &PgPool, relay: &Relay) -> Result<usize, StoreError> {
 }
 
 /// Releases what accounts held that can send again, until `stopping`.
-pub(crate) async fn release(pool: PgPool, stopping: CancellationToken) {
+pub(crate) async fn release(pool: PgPool, beat: Beat, stopping: CancellationToken) {
     loop {
         let released = async { deliveries::release_held(&mut *pool.acquire().await?, PAGE).await };
-        if let Err(error) = released.await {
-            tracing::warn!(error = %chain(&error), "held deliveries cannot be looked at, trying again");
+        match released.await {
+            Ok(_) => beat.now(),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "held deliveries cannot be looked at, trying again");
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(RELEASE_EVERY) => {}
@@ -79,6 +86,7 @@ pub(crate) async fn release(pool: PgPool, stopping: CancellationToken) {
 pub(crate) async fn bind_late(
     pool: PgPool,
     apply: Batcher<ApplyReceipts>,
+    beat: Beat,
     stopping: CancellationToken,
 ) {
     loop {
@@ -97,6 +105,7 @@ pub(crate) async fn bind_late(
                     found.into_iter().map(|receipt| apply.submit(receipt)),
                 )
                 .await;
+                beat.now();
             }
             Err(error) => {
                 let error: StoreError = error;

@@ -16,5 +16,7 @@ pub mod cli;
 pub mod commands;
 mod gateway_webhook;
 mod housekeeping;
+mod ledger;
+mod ledger_metrics;
 mod metrics;
 mod story;

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use shared::broker::dead::{self, Letter};
 use shared::broker::relay::Relay;
 use shared::domain::delivery::DeliveryState;
+use shared::domain::directory::Directory;
+use shared::domain::event::{NormalisedEvent, NormalisedKind};
 use shared::domain::ids::{DeliveryId, EventId, LetterId, ReceiptId, RoutingId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
 use shared::runtime::batcher::BatchJob;
@@ -61,6 +63,7 @@ struct Decided {
     deliveries: Vec<NewDelivery>,
     receipt: Option<NewReceipt>,
     session: Option<(String, &'static str, String)>,
+    heard: Option<(String, &'static str)>,
     received_at: chrono::DateTime<chrono::Utc>,
     occurred_at: chrono::DateTime<chrono::Utc>,
 }
@@ -146,8 +149,10 @@ impl Route {
         let mut deliveries = Vec::new();
         let mut receipt = None;
         let mut session = None;
+        let mut heard = None;
         match normalised {
             Ok(normalised) => {
+                heard = heard_of(&normalised, &directory);
                 let plan = plan(&normalised, &payload, &directory);
                 routing.tenant_id = plan.tenant.tenant.map(|tenant| tenant.0);
                 routing.state = plan.state();
@@ -167,6 +172,7 @@ impl Route {
             deliveries,
             receipt,
             session,
+            heard,
             received_at: event.received_at,
             occurred_at: event.occurred_at,
         }
@@ -342,6 +348,9 @@ impl Route {
     fn log(&self, decided: &Decided) {
         let routing = &decided.routing;
         self.metrics.routed(routing.state, &decided.deliveries);
+        if let Some((account, kind)) = &decided.heard {
+            self.metrics.heard(account, kind);
+        }
         let age = (self.clock.now() - decided.received_at)
             .to_std()
             .unwrap_or_default();
@@ -360,6 +369,20 @@ impl Route {
             "event.routed"
         );
     }
+}
+
+/// Which account's session told the event, and what kind of fact it is. Only accounts that are set
+/// up: a name in a payload never becomes a label by itself.
+fn heard_of(event: &NormalisedEvent, directory: &Directory) -> Option<(String, &'static str)> {
+    let kind = match &event.kind {
+        NormalisedKind::InboundMessage { .. } => "message",
+        NormalisedKind::DeviceMessage(_) | NormalisedKind::Echo(_) => "echo",
+        NormalisedKind::Ack { .. } => "ack",
+        NormalisedKind::Session { .. } => "session",
+        _ => return None,
+    };
+    let account = directory.account(event.channel_account.as_deref()?)?;
+    Some((account.id.clone(), kind))
 }
 
 fn work_message(delivery: &NewDelivery) -> Option<WorkMessage> {

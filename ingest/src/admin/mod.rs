@@ -1,5 +1,7 @@
 //! The second listener: what operators ask. Masked unless asked to reveal, which is kept.
 
+mod ledger;
+
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -19,6 +21,7 @@ use shared::store::{StoreError, sessions};
 use sqlx::PgPool;
 
 use crate::api::problem::{Code, Problem};
+use crate::ledger::Auditor;
 use crate::story;
 
 /// What the handlers of the admin listener work with.
@@ -26,6 +29,7 @@ use crate::story;
 pub(crate) struct AdminState {
     pub(crate) pool: PgPool,
     pub(crate) secrets: Arc<DoorSecrets>,
+    pub(crate) auditor: Auditor,
 }
 
 /// The routes of the admin listener.
@@ -34,6 +38,7 @@ pub(crate) fn router(state: AdminState) -> Router {
         .route("/admin/traces/{trace_id}", get(trace))
         .route("/admin/events/{id}", get(event))
         .route("/admin/channels", get(channels))
+        .route("/admin/ledger", get(ledger::ledger))
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(

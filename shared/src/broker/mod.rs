@@ -11,12 +11,14 @@ pub mod burial;
 pub mod consumer;
 pub mod dead;
 pub mod health;
+pub mod management;
 pub mod outbox;
 pub mod publisher;
 pub mod reconcile;
 pub mod relay;
 pub mod session;
 pub mod topology;
+pub mod witness;
 
 mod confirms;
 mod consume_channel;

@@ -9,3 +9,4 @@ pub mod clock;
 pub mod lifecycle;
 pub mod ops;
 pub mod telemetry;
+pub mod vitals;
