@@ -11,6 +11,7 @@ suite_tests() {
 # ten minutes, so it is used where it is and never asked for.
 run_tests() {
     forget_tool_builds
+    ensure_prometheus
     if have cargo-nextest; then
         timed 'build of the tests' cargo nextest run --locked --workspace --no-run
         await_test_servers

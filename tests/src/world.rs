@@ -5,6 +5,8 @@
 pub mod http;
 mod look;
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -65,6 +67,8 @@ pub enum Leaves {
     Nothing,
     /// Deliveries that failed, are held, unknown or dead, as the scenario means them to.
     Unsettled,
+    /// Rows that contradict each other, because the scenario wrote them so.
+    Contradictions,
 }
 
 /// A running Posto.
@@ -83,6 +87,8 @@ pub struct World {
     ingest: Lifecycle,
     router: Option<Lifecycle>,
     delivery: Option<Lifecycle>,
+    /// Where each process serves probes and metrics, by its name.
+    ops: BTreeMap<&'static str, SocketAddr>,
 }
 
 impl World {
@@ -137,6 +143,7 @@ impl World {
             ingest,
             router: None,
             delivery: None,
+            ops: BTreeMap::from([("ingest", app.ops)]),
             setup,
         };
         world.until_ready(app.ops).await;
@@ -175,6 +182,7 @@ impl World {
         };
         let app = router_worker::app::App::start(*args, &lifecycle).await?;
         self.until_ready(app.ops).await;
+        self.ops.insert("router-worker", app.ops);
         self.router = Some(lifecycle);
         Ok(())
     }
@@ -216,6 +224,7 @@ impl World {
         };
         let app = delivery_worker::app::App::start(*args, &lifecycle).await?;
         self.until_ready(app.ops).await;
+        self.ops.insert("delivery-worker", app.ops);
         self.delivery = Some(lifecycle);
         Ok(())
     }
@@ -228,6 +237,22 @@ impl World {
                 .await
                 .expect("because a clean stop ends in its bound");
         }
+    }
+
+    /// Stops the router-worker cleanly.
+    pub async fn stop_router(&mut self) {
+        if let Some(router) = self.router.take() {
+            router
+                .stop()
+                .await
+                .expect("because a clean stop ends in its bound");
+        }
+    }
+
+    /// Where each process serves probes and metrics, or last did.
+    #[must_use]
+    pub const fn ops(&self) -> &BTreeMap<&'static str, SocketAddr> {
+        &self.ops
     }
 
     /// The prefix of this world's queues.
@@ -253,6 +278,10 @@ impl World {
                 world.count(unrouted).await == 0
             })
             .await;
+        }
+        if leaves != Leaves::Contradictions {
+            let ledger = self.admin("/admin/ledger").await.body;
+            assert_eq!(ledger["imbalance"], 0, "the ledger closes: {ledger}");
         }
         if leaves == Leaves::Nothing {
             let open =
