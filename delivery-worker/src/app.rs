@@ -8,16 +8,18 @@ use anyhow::Context as _;
 use prometheus::Registry;
 use shared::broker::burial::Burial;
 use shared::broker::by_hand::ByHand;
+use shared::broker::management::Management;
 use shared::broker::reconcile::{self, Subjects};
 use shared::broker::relay::Relay;
 use shared::broker::tidy::Tidy;
-use shared::broker::{ConsumerConfig, ConsumerView, Queue, Session, consume, outbox};
+use shared::broker::{ConsumerConfig, ConsumerView, Queue, Session, consume, outbox, witness};
 use shared::domain::channel::Channel;
 use shared::domain::message::WorkQueue;
 use shared::runtime::batcher::{Batcher, BatcherConfig, WhenUnavailable};
 use shared::runtime::clock::{Clock, SystemClock};
 use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::ops;
+use shared::runtime::vitals::Vitals;
 use shared::store::pool;
 use shared::wpp::WppClient;
 use sqlx::PgPool;
@@ -81,8 +83,16 @@ impl App {
 
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
+        let vitals = Vitals::register(&registry, "delivery-worker", env!("CARGO_PKG_VERSION"))?;
+        lifecycle.spawn(pool::watch(
+            db.clone(),
+            vitals.database_up(),
+            lifecycle.stopping(),
+        ));
         let config = args.broker.config("delivery-worker")?;
         let session = Session::start(&config, &lifecycle.links.tasks, &lifecycle.links.stop)?;
+        let links = (&lifecycle.links.tasks, &lifecycle.links.stop);
+        let management = Management::start(&args.broker, &registry, links)?;
         let relay = outbox::start_relay(&session, db.clone(), &registry, &lifecycle.relay)?;
         let apply = ApplyReceipts {
             pool: db.clone(),
@@ -104,10 +114,11 @@ impl App {
             client,
             receipts,
         };
-        let (views, intake) = start_consumers(&parts, lifecycle);
-        start_loops(&parts, &views, &registry, lifecycle)?;
-        let views = views.into_iter().map(|view| view.1).chain([intake]);
-        let readiness = reconcile::readiness(db, session, views.collect());
+        let views = start_consumers(&parts, lifecycle);
+        start_loops(&parts, &views, (&registry, &vitals), lifecycle)?;
+        witness::register(&registry, &session, views.clone())?;
+        let views = views.into_iter().map(|view| view.1).collect();
+        let readiness = reconcile::readiness(db, (session, management), views);
         lifecycle.links.tasks.spawn(ops::serve(
             listener,
             registry,
@@ -127,11 +138,8 @@ const fn batcher(name: &'static str) -> BatcherConfig {
     }
 }
 
-/// Starts all consumers; answers the views of the work queues and that of the letters' intake.
-fn start_consumers(
-    parts: &Parts,
-    lifecycle: &Lifecycle,
-) -> (Vec<(WorkQueue, ConsumerView)>, ConsumerView) {
+/// Starts all consumers; answers their views, that of the letters' intake among them.
+fn start_consumers(parts: &Parts, lifecycle: &Lifecycle) -> Vec<(Queue, ConsumerView)> {
     let burial = Burial::new(
         parts.db.clone(),
         parts.relay.clone(),
@@ -145,8 +153,8 @@ fn start_consumers(
     );
     let tasks = &lifecycle.work.tasks;
     let mut views = Vec::new();
-    let mut config = |queue: WorkQueue| {
-        let config = ConsumerConfig::new(Queue::Work(queue), PREFETCH, &parts.worker);
+    let mut config = |queue: Queue| {
+        let config = ConsumerConfig::new(queue, PREFETCH, &parts.worker);
         views.push((queue, config.view.clone()));
         config
     };
@@ -176,31 +184,30 @@ fn start_consumers(
     let stop = || lifecycle.stopping();
     tasks.spawn(consume(
         session(),
-        config(WorkQueue::Deliver(Channel::Whatsapp)),
+        config(Queue::Work(WorkQueue::Deliver(Channel::Whatsapp))),
         whatsapp,
         stop(),
     ));
     tasks.spawn(consume(
         session(),
-        config(WorkQueue::Deliver(Channel::Chat)),
+        config(Queue::Work(WorkQueue::Deliver(Channel::Chat))),
         chat,
         stop(),
     ));
     tasks.spawn(consume(
         session(),
-        config(WorkQueue::Receipts),
+        config(Queue::Work(WorkQueue::Receipts)),
         receipts,
         stop(),
     ));
-    let intake = ConsumerConfig::new(Queue::Intake, PREFETCH, &parts.worker);
-    let intake_view = intake.view.clone();
+    let intake = config(Queue::Intake);
     tasks.spawn(consume(
         session(),
         intake,
         Arc::new(IntakeHandler { burial }),
         stop(),
     ));
-    (views, intake_view)
+    views
 }
 
 fn sender(parts: &Parts, lifecycle: &Lifecycle) -> WhatsappSender {
@@ -236,22 +243,28 @@ fn sender(parts: &Parts, lifecycle: &Lifecycle) -> WhatsappSender {
 
 fn start_loops(
     parts: &Parts,
-    views: &[(WorkQueue, ConsumerView)],
-    registry: &Registry,
+    views: &[(Queue, ConsumerView)],
+    (registry, vitals): (&Registry, &Vitals),
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
     let (db, relay) = (|| parts.db.clone(), || parts.relay.clone());
     let stop = || lifecycle.stopping();
-    lifecycle.spawn(dispatch::run(db(), relay(), stop()));
+    lifecycle.spawn(dispatch::run(db(), relay(), vitals.beat("due"), stop()));
     let releaser = Releaser::new(db(), relay(), Arc::clone(&parts.metrics), &parts.worker);
-    lifecycle.spawn(releaser.run(stop()));
-    lifecycle.spawn(dispatch::bind_late(db(), parts.receipts.clone(), stop()));
+    lifecycle.spawn(releaser.run(vitals.beat("release"), stop()));
+    lifecycle.spawn(dispatch::bind_late(
+        db(),
+        parts.receipts.clone(),
+        vitals.beat("bind"),
+        stop(),
+    ));
     let reaper = Reaper {
         pool: db(),
         relay: relay(),
         clock: Arc::clone(&parts.clock),
         metrics: Arc::clone(&parts.metrics),
         silence: parts.args.unknown_silence,
+        beat: vitals.beat("reaper"),
     };
     lifecycle.spawn(reaper.run(stop()));
     let tidy = Tidy::new(parts.session.clone(), db(), parts.metrics.letters.clone());
@@ -260,20 +273,21 @@ fn start_loops(
         db(),
         parts.client.clone(),
         Arc::clone(&parts.metrics),
+        vitals.beat("sessions"),
         stop(),
     ));
     for (queue, view) in views {
         let subjects = match queue {
-            WorkQueue::Deliver(channel) => Subjects::Deliveries(*channel),
-            WorkQueue::Receipts => Subjects::Receipts,
-            WorkQueue::Route => continue,
+            Queue::Work(WorkQueue::Deliver(channel)) => Subjects::Deliveries(*channel),
+            Queue::Work(WorkQueue::Receipts) => Subjects::Receipts,
+            Queue::Work(WorkQueue::Route) | Queue::Dead(_) | Queue::Intake => continue,
         };
         let reconciler = reconcile::Reconciler::new(
             subjects,
             parts.session.clone(),
             view.clone(),
             (db(), relay()),
-            registry,
+            (registry, vitals),
         )?;
         lifecycle.spawn(reconciler.run(stop()));
     }

@@ -130,6 +130,10 @@ impl WhatsappSender {
         let outcome = if claimed_at.elapsed() > LEASE_MARGIN / 2 || self.stopping.is_cancelled() {
             None
         } else {
+            if delivery.attempt == 1 {
+                self.metrics
+                    .reached(&delivery.channel, "requested", delivery.event_id);
+            }
             failpoint!(SendBegun);
             let outcome = driver::whatsapp::send(&self.client, &delivery).await;
             failpoint!(SendAnswered);
@@ -222,6 +226,11 @@ impl WhatsappSender {
         self.metrics
             .send_duration
             .observe(result.duration_ms / 1000.0);
+        if result.outcome == "sent" {
+            self.metrics
+                .reached(&delivery.channel, "sent", delivery.event_id);
+            self.metrics.sent_by(delivery.channel_id.as_deref());
+        }
         tracing::info!(
             trace_id = delivery.trace_id,
             tenant.id = delivery.tenant_id,
@@ -284,6 +293,10 @@ impl BatchJob for DeliverChat {
         self.relay.hand_over(rows);
         for (delivery, result) in claimed.iter().zip(&results) {
             self.metrics.attempt(result.outcome, result.failure_code);
+            if result.outcome == "sent" {
+                self.metrics
+                    .reached(&delivery.channel, "delivered", delivery.event_id);
+            }
             tracing::info!(
                 trace_id = delivery.trace_id,
                 tenant.id = delivery.tenant_id,

@@ -7,6 +7,7 @@ use shared::broker::relay::Relay;
 use shared::failpoint;
 use shared::runtime::batcher::Batcher;
 use shared::runtime::telemetry::chain;
+use shared::runtime::vitals::Beat;
 use shared::store::{StoreError, deliveries, receipts};
 use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -22,10 +23,13 @@ const PAGE: i64 = 500;
 const BIND_EVERY: Duration = Duration::from_secs(5);
 
 /// Moves due deliveries to the outbox until `stopping`.
-pub(crate) async fn run(pool: PgPool, relay: Relay, stopping: CancellationToken) {
+pub(crate) async fn run(pool: PgPool, relay: Relay, beat: Beat, stopping: CancellationToken) {
     loop {
         let moved = match look(&pool, &relay).await {
-            Ok(moved) => moved,
+            Ok(moved) => {
+                beat.now();
+                moved
+            }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "due deliveries cannot be looked at, trying again");
                 0
@@ -65,6 +69,7 @@ async fn look(pool: &PgPool, relay: &Relay) -> Result<usize, StoreError> {
 pub(crate) async fn bind_late(
     pool: PgPool,
     apply: Batcher<ApplyReceipts>,
+    beat: Beat,
     stopping: CancellationToken,
 ) {
     loop {
@@ -83,6 +88,7 @@ pub(crate) async fn bind_late(
                     found.into_iter().map(|receipt| apply.submit(receipt)),
                 )
                 .await;
+                beat.now();
             }
             Err(error) => {
                 let error: StoreError = error;

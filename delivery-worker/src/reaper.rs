@@ -10,6 +10,7 @@ use shared::domain::failure::FailureCode;
 use shared::failpoint;
 use shared::runtime::clock::Clock;
 use shared::runtime::telemetry::chain;
+use shared::runtime::vitals::Beat;
 use shared::store::StoreError;
 use shared::store::attempts::{self, AttemptResult};
 use shared::store::deliveries::{self, StateChange};
@@ -31,6 +32,7 @@ pub(crate) struct Reaper {
     pub(crate) metrics: Arc<Metrics>,
     /// How long evidence may take before a policy other than `park` speaks.
     pub(crate) silence: Duration,
+    pub(crate) beat: Beat,
 }
 
 impl Reaper {
@@ -45,8 +47,11 @@ impl Reaper {
                 self.conclude_lapsed().await?;
                 self.resend_by_policy().await
             };
-            if let Err(error) = looked.await {
-                tracing::warn!(error = %chain(&error), "leases cannot be looked at, trying again");
+            match looked.await {
+                Ok(()) => self.beat.now(),
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "leases cannot be looked at, trying again");
+                }
             }
         }
     }

@@ -171,6 +171,10 @@ impl ApplyReceipts {
                     .moved
                     .with_label_values(&[state.as_str()])
                     .inc();
+                for stage in stages(from, state) {
+                    self.metrics
+                        .reached(&delivery.channel, stage, delivery.event_id);
+                }
                 tracing::info!(
                     trace_id = delivery.trace_id,
                     tenant.id = delivery.tenant_id,
@@ -192,6 +196,24 @@ impl ApplyReceipts {
         let rows = record::release_next_replies(conn, &replies).await?;
         Ok((settlements, rows))
     }
+}
+
+/// The stages that a change of state was the first to prove. An answer of the gateway tells of
+/// `sent` itself, unless it never came.
+fn stages(from: DeliveryState, to: DeliveryState) -> Vec<&'static str> {
+    let arrived = |state| matches!(state, DeliveryState::Delivered | DeliveryState::Read);
+    let answered = matches!(from, DeliveryState::Claimed | DeliveryState::Sent) || arrived(from);
+    let mut stages = Vec::new();
+    if !answered && (to == DeliveryState::Sent || arrived(to)) {
+        stages.push("sent");
+    }
+    if arrived(to) && !arrived(from) {
+        stages.push("delivered");
+    }
+    if to == DeliveryState::Read {
+        stages.push("read");
+    }
+    stages
 }
 
 /// An echo that no send of ours explains: none is open to that recipient, or none had that text and
@@ -237,4 +259,26 @@ fn device_message(receipt: &OpenReceipt) -> Option<NewChatMessage> {
         customer_id: None,
         metadata: serde_json::json!({}),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_told_once_by_whatever_proves_it_first() {
+        use DeliveryState::{Claimed, Delivered, Failed, Read, Sent, Unknown};
+        let cases: [(DeliveryState, DeliveryState, &[&str]); 7] = [
+            (Claimed, Sent, &[]),
+            (Sent, Delivered, &["delivered"]),
+            (Delivered, Read, &["read"]),
+            (Sent, Read, &["delivered", "read"]),
+            (Unknown, Sent, &["sent"]),
+            (Unknown, Read, &["sent", "delivered", "read"]),
+            (Sent, Failed, &[]),
+        ];
+        for (from, to, expected) in cases {
+            assert_eq!(stages(from, to), expected, "{from} to {to}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use shared::broker::relay::Relay;
 use shared::failpoint;
 use shared::runtime::telemetry::chain;
+use shared::runtime::vitals::Beat;
 use shared::store::deliveries::DueDelivery;
 use shared::store::releases::{self, HoldingAccount, Reign};
 use shared::store::{StoreError, outbox};
@@ -60,10 +61,13 @@ impl Releaser {
     }
 
     /// Releases until `stopping`, then gives its leases back.
-    pub(crate) async fn run(mut self, stopping: CancellationToken) {
+    pub(crate) async fn run(mut self, beat: Beat, stopping: CancellationToken) {
         loop {
             let released = match self.look().await {
-                Ok(released) => released,
+                Ok(released) => {
+                    beat.now();
+                    released
+                }
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "held deliveries cannot be looked at, trying again");
                     0

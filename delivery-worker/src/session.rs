@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use shared::runtime::telemetry::chain;
+use shared::runtime::vitals::Beat;
 use shared::store::{StoreError, sessions};
 use shared::wpp::{SessionState, WppClient};
 use sqlx::PgPool;
@@ -19,11 +20,15 @@ pub(crate) async fn run(
     pool: PgPool,
     client: WppClient,
     metrics: std::sync::Arc<Metrics>,
+    beat: Beat,
     stopping: CancellationToken,
 ) {
     loop {
-        if let Err(error) = look(&pool, &client, &metrics).await {
-            tracing::warn!(error = %chain(&error), "sessions cannot be looked at, trying again");
+        match look(&pool, &client, &metrics).await {
+            Ok(()) => beat.now(),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "sessions cannot be looked at, trying again");
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(ASK_EVERY) => {}

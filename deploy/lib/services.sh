@@ -117,6 +117,7 @@ run_once() {
 # What every process may read; each one takes what it knows. The caller's RUST_LOG and the like pass.
 export_service_env() {
     export DATABASE_URL=$OWNER_URL AMQP_URL=$BROKER_URL
+    if [[ -n $MANAGEMENT_URL ]]; then export RABBITMQ_MANAGEMENT_URL=$MANAGEMENT_URL; else unset RABBITMQ_MANAGEMENT_URL; fi
     export PUBLIC_LISTEN=$API_LISTEN ADMIN_LISTEN
     export POSTO_ADMIN_TOKEN ASAAS_WEBHOOK_TOKEN
     export WPP_GATEWAY_BASE_URL=$GATEWAY_SIM_URL WPP_GATEWAY_SECRET
@@ -196,7 +197,7 @@ fingerprint() {
 
 # The settings given by export_service_env and ensure_simulator, as they stand in this subshell.
 service_settings() {
-    env | grep -E '^(DATABASE_URL|AMQP_URL|POSTO_|PIXELHUB_|WPP_|ASAAS_|SIM_|OPS_LISTEN|PUBLIC_LISTEN|ADMIN_LISTEN)' | sort
+    env | grep -E '^(DATABASE_URL|AMQP_URL|RABBITMQ_MANAGEMENT_URL|POSTO_|PIXELHUB_|WPP_|ASAAS_|SIM_|OPS_LISTEN|PUBLIC_LISTEN|ADMIN_LISTEN)' | sort
 }
 
 await_services() {

@@ -7,13 +7,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use prometheus::Registry;
+use shared::broker::management::Management;
 use shared::broker::relay::Relay;
-use shared::broker::{Session, outbox};
+use shared::broker::{Session, outbox, witness};
 use shared::runtime::batcher::{Batcher, BatcherConfig, WhenUnavailable};
 use shared::runtime::clock::{Clock, SystemClock};
 use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::ops::{self, Check, Readiness};
 use shared::runtime::telemetry::chain;
+use shared::runtime::vitals::Vitals;
 use shared::source::DoorSecrets;
 use shared::store::config::DirectoryCache;
 use shared::store::pool;
@@ -27,6 +29,8 @@ use crate::api::auth::Bootstrap;
 use crate::api::refusals::LogRefusals;
 use crate::api::{self, ApiState};
 use crate::cli::{Listeners, RunArgs};
+use crate::ledger::Auditor;
+use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
 use crate::{gateway_webhook, housekeeping};
 
@@ -74,6 +78,8 @@ impl App {
 
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
+        let vitals = Vitals::register(&registry, "ingest", env!("CARGO_PKG_VERSION"))?;
+        let ledger_metrics = LedgerMetrics::register(&registry)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let directory = DirectoryCache::start(db.clone(), lifecycle.stopping()).await?;
         let session = Session::start(
@@ -81,7 +87,11 @@ impl App {
             &lifecycle.links.tasks,
             &lifecycle.links.stop,
         )?;
+        let links = (&lifecycle.links.tasks, &lifecycle.links.stop);
+        let management = Management::start(&args.broker, &registry, links)?;
+        witness::register(&registry, &session, Vec::new())?;
         let relay = outbox::start_relay(&session, db.clone(), &registry, &lifecycle.relay)?;
+        let auditor = Auditor::new(db.clone(), session.clone());
 
         let app = Self {
             public: public_listener
@@ -94,7 +104,7 @@ impl App {
                 .transpose()?,
             ops: ops_listener.local_addr()?,
         };
-        let readiness = readiness(db.clone(), session.clone());
+        let readiness = readiness(db.clone(), session.clone(), management);
         lifecycle.links.tasks.spawn(ops::serve(
             ops_listener,
             registry,
@@ -104,11 +114,18 @@ impl App {
         lifecycle.spawn(housekeeping::clean(
             db.clone(),
             args.event_retention_weeks,
+            (Arc::clone(&metrics), vitals.beat("clean")),
             lifecycle.stopping(),
         ));
-        lifecycle.spawn(housekeeping::measure_outbox(
+        lifecycle.spawn(housekeeping::audit(
+            auditor.clone(),
+            ledger_metrics,
+            vitals.beat("ledger"),
+            lifecycle.stopping(),
+        ));
+        lifecycle.spawn(pool::watch(
             db.clone(),
-            Arc::clone(&metrics),
+            vitals.database_up(),
             lifecycle.stopping(),
         ));
         if let Some(listener) = public_listener {
@@ -129,6 +146,7 @@ impl App {
                 secrets,
                 relay,
                 metrics,
+                auditor,
             };
             lifecycle.spawn(serve(listener, admin::router(state), lifecycle.clone()));
         }
@@ -206,9 +224,14 @@ async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle) {
 
 /// Ready means: what is posted can be stored. The broker's state is told, but a broker that is
 /// down is no reason to send callers away: the outbox holds what they post.
-fn readiness(db: PgPool, session: Session) -> Readiness {
+fn readiness(db: PgPool, session: Session, management: Management) -> Readiness {
     Arc::new(move || {
         let (db, session) = (db.clone(), session.clone());
+        // Told like the broker's state: nothing about it keeps ingest from storing what is posted.
+        let stream_queue = Check {
+            ok: true,
+            ..management.check()
+        };
         Box::pin(async move {
             let weeks = async { pool::weeks_ahead(&mut *db.acquire().await?).await }.await;
             let (database, weeks) = match weeks {
@@ -232,6 +255,7 @@ fn readiness(db: PgPool, session: Session) -> Readiness {
                     ok: true,
                     detail: session.publishing().borrow().as_str().to_owned(),
                 },
+                stream_queue,
             ]
         })
     })

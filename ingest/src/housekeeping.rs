@@ -1,14 +1,17 @@
 //! What the database needs now and then: the partitions of the coming weeks, those of weeks that
 //! nobody wants any more, and idempotency keys that have expired thrown out. One ingest at a time makes partitions; the rest is harmless twice.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Gauge, IntGauge};
 use shared::runtime::telemetry::chain;
-use shared::store::{StoreError, events, outbox, pool, retention};
+use shared::runtime::vitals::Beat;
+use shared::store::{StoreError, events, pool, retention};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use crate::ledger::Auditor;
+use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
 
 /// How often partitions and keys are looked at.
@@ -17,14 +20,22 @@ const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// The most keys that one statement throws out, so that none holds locks for long.
 const KEYS_PAGE: i64 = 5_000;
-/// How often the outbox is measured.
-const MEASURE_EVERY: Duration = Duration::from_secs(5);
+/// How often the ledger is looked at.
+const AUDIT_EVERY: Duration = Duration::from_secs(5);
 
 /// Cleans until `stopping`. Partitions older than `keep_weeks` are dropped, none when it is 0.
-pub(crate) async fn clean(db: PgPool, keep_weeks: u16, stopping: CancellationToken) {
+pub(crate) async fn clean(
+    db: PgPool,
+    keep_weeks: u16,
+    (metrics, beat): (Arc<Metrics>, Beat),
+    stopping: CancellationToken,
+) {
     loop {
-        let pause = match look(&db, keep_weeks).await {
-            Ok(()) => CLEAN_EVERY,
+        let pause = match look(&db, keep_weeks, &metrics).await {
+            Ok(()) => {
+                beat.now();
+                CLEAN_EVERY
+            }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "the coming partitions or the expired keys could not be looked after");
                 AFTER_FAILURE
@@ -37,9 +48,14 @@ pub(crate) async fn clean(db: PgPool, keep_weeks: u16, stopping: CancellationTok
     }
 }
 
-async fn look(db: &PgPool, keep_weeks: u16) -> Result<(), StoreError> {
+async fn look(db: &PgPool, keep_weeks: u16, metrics: &Metrics) -> Result<(), StoreError> {
     let mut conn = db.acquire().await?;
-    pool::make_partitions(&mut conn).await?;
+    let made = pool::make_partitions(&mut conn).await;
+    // Told before a failure is: that is when it matters.
+    metrics
+        .partitions_ahead
+        .set(pool::weeks_ahead(&mut conn).await?);
+    made?;
     while events::delete_expired_keys(&mut conn, KEYS_PAGE).await? == KEYS_PAGE as u64 {}
     if keep_weeks == 0 {
         return Ok(());
@@ -53,34 +69,26 @@ async fn look(db: &PgPool, keep_weeks: u16) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What is measured of the outbox.
-#[derive(Clone, Debug)]
-pub(crate) struct OutboxGauges {
-    /// Messages that wait to be published.
-    pub(crate) depth: IntGauge,
-    /// Age of the oldest, in seconds.
-    pub(crate) oldest: Gauge,
-}
-
-/// Measures the outbox until `stopping`: a broker that takes nothing shows here first.
-pub(crate) async fn measure_outbox(
-    db: PgPool,
-    metrics: std::sync::Arc<Metrics>,
+/// Looks at the ledger until `stopping`: what waits, what contradicts itself, what is in the
+/// outbox. A broker that takes nothing shows there first.
+pub(crate) async fn audit(
+    auditor: Auditor,
+    metrics: LedgerMetrics,
+    beat: Beat,
     stopping: CancellationToken,
 ) {
     loop {
-        let measured = async { outbox::backlog(&mut *db.acquire().await?).await };
-        match measured.await {
-            Ok((depth, oldest)) => {
-                metrics.outbox.depth.set(depth);
-                metrics.outbox.oldest.set(oldest);
+        match auditor.look().await {
+            Ok(look) => {
+                metrics.show(&look);
+                beat.now();
             }
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "the outbox cannot be measured, trying again")
+                tracing::warn!(error = %chain(&error), "the ledger cannot be looked at, trying again");
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(MEASURE_EVERY) => {}
+            () = tokio::time::sleep(AUDIT_EVERY) => {}
             () = stopping.cancelled() => return,
         }
     }

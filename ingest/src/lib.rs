@@ -16,6 +16,8 @@ pub mod cli;
 pub mod commands;
 mod gateway_webhook;
 mod housekeeping;
+mod ledger;
+mod ledger_metrics;
 mod metrics;
 pub mod process;
 mod redrive;

@@ -1,11 +1,11 @@
 //! Ingest's own metrics. The doc comment of each field is its help text.
 
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
+    Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
 use shared::broker::dead_metrics::DeadLetterMetrics;
 
-use crate::housekeeping::OutboxGauges;
+use crate::api::problem::Code;
 
 /// The metrics of this process.
 pub(crate) struct Metrics {
@@ -17,12 +17,12 @@ pub(crate) struct Metrics {
     pub(crate) dropped: IntCounterVec,
     /// Seconds from the request's body to its answer.
     pub(crate) accept_duration: Histogram,
-    /// Messages in the outbox, and the age of the oldest.
-    pub(crate) outbox: OutboxGauges,
     /// Dead letters.
     pub(crate) letters: DeadLetterMetrics,
     /// Deliveries of unknown outcome that an operator settled, by what was found out.
     pub(crate) settled_by_hand: IntCounterVec,
+    /// Whole weeks of event partitions that lie ahead.
+    pub(crate) partitions_ahead: IntGauge,
 }
 
 impl Metrics {
@@ -70,25 +70,28 @@ impl Metrics {
                     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
                 ]),
             )?,
-            outbox: OutboxGauges {
-                depth: IntGauge::new("hub_outbox_depth", "Messages that wait in the outbox.")?,
-                oldest: Gauge::new(
-                    "hub_outbox_oldest_seconds",
-                    "Age of the oldest message in the outbox, in seconds.",
-                )?,
-            },
+            partitions_ahead: IntGauge::new(
+                "hub_event_partitions_ahead",
+                "Whole weeks of event partitions that lie ahead.",
+            )?,
         };
-        let all: [Box<dyn Collector>; 7] = [
+        let all: [Box<dyn Collector>; 6] = [
             Box::new(metrics.settled_by_hand.clone()),
             Box::new(metrics.accepted.clone()),
             Box::new(metrics.refused.clone()),
             Box::new(metrics.dropped.clone()),
             Box::new(metrics.accept_duration.clone()),
-            Box::new(metrics.outbox.depth.clone()),
-            Box::new(metrics.outbox.oldest.clone()),
+            Box::new(metrics.partitions_ahead.clone()),
         ];
         for collector in all {
             registry.register(collector)?;
+        }
+        // What rules watch begins at 0: Prometheus does not see the first count of a series that
+        // begins with it.
+        for door in ["events", "wpp_gateway", "delivery_status"] {
+            for code in [Code::Unauthenticated, Code::Unavailable, Code::Internal] {
+                metrics.refused.with_label_values(&[door, code.as_str()]);
+            }
         }
         Ok(metrics)
     }

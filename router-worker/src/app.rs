@@ -7,17 +7,17 @@ use anyhow::Context as _;
 use prometheus::Registry;
 use shared::broker::burial::Burial;
 use shared::broker::by_hand::ByHand;
+use shared::broker::management::Management;
 use shared::broker::reconcile::{self, Subjects};
-use shared::broker::relay::Relay;
-use shared::broker::{ConsumerConfig, Queue, Session, consume, outbox};
+use shared::broker::{ConsumerConfig, Queue, Session, consume, outbox, witness};
 use shared::domain::message::WorkQueue;
 use shared::runtime::batcher::{Batcher, BatcherConfig, WhenUnavailable};
 use shared::runtime::clock::{Clock, SystemClock};
 use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::ops;
+use shared::runtime::vitals::Vitals;
 use shared::store::config::DirectoryCache;
 use shared::store::pool;
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 
 use crate::cli::RunArgs;
@@ -53,10 +53,18 @@ impl App {
 
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
+        let vitals = Vitals::register(&registry, "router-worker", env!("CARGO_PKG_VERSION"))?;
+        lifecycle.spawn(pool::watch(
+            db.clone(),
+            vitals.database_up(),
+            lifecycle.stopping(),
+        ));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let directory = DirectoryCache::start(db.clone(), lifecycle.stopping()).await?;
         let config = args.broker.config("router-worker")?;
         let session = Session::start(&config, &lifecycle.links.tasks, &lifecycle.links.stop)?;
+        let links = (&lifecycle.links.tasks, &lifecycle.links.stop);
+        let management = Management::start(&args.broker, &registry, links)?;
         let relay = outbox::start_relay(&session, db.clone(), &registry, &lifecycle.relay)?;
         let app = Self {
             ops: listener.local_addr()?,
@@ -98,8 +106,17 @@ impl App {
             handler,
             lifecycle.stopping(),
         ));
-        start_reconciler((&db, &relay), &session, view.clone(), &registry, lifecycle)?;
-        let readiness = reconcile::readiness(db, session, vec![view]);
+        let queue = Queue::Work(WorkQueue::Route);
+        witness::register(&registry, &session, vec![(queue, view.clone())])?;
+        let reconciler = reconcile::Reconciler::new(
+            Subjects::Events,
+            session.clone(),
+            view.clone(),
+            (db.clone(), relay),
+            (&registry, &vitals),
+        )?;
+        lifecycle.spawn(reconciler.run(lifecycle.stopping()));
+        let readiness = reconcile::readiness(db, (session, management), vec![view]);
         lifecycle.links.tasks.spawn(ops::serve(
             listener,
             registry,
@@ -117,18 +134,4 @@ const fn batcher(name: &'static str, max_items: usize) -> BatcherConfig {
         max_items,
         when_unavailable: WhenUnavailable::Hold,
     }
-}
-
-fn start_reconciler(
-    (db, relay): (&PgPool, &Relay),
-    session: &Session,
-    view: shared::broker::ConsumerView,
-    registry: &Registry,
-    lifecycle: &Lifecycle,
-) -> anyhow::Result<()> {
-    let means = (db.clone(), relay.clone());
-    let reconciler =
-        reconcile::Reconciler::new(Subjects::Events, session.clone(), view, means, registry)?;
-    lifecycle.spawn(reconciler.run(lifecycle.stopping()));
-    Ok(())
 }

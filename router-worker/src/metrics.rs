@@ -14,6 +14,8 @@ pub(crate) struct Metrics {
     pub(crate) route_latency: Histogram,
     /// Dead letters.
     pub(crate) letters: DeadLetterMetrics,
+    /// Events that a sending account's session told, by kind.
+    session_heard: IntCounterVec,
 }
 
 impl Metrics {
@@ -47,16 +49,34 @@ impl Metrics {
                     0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
                 ]),
             )?,
+            session_heard: IntCounterVec::new(
+                Opts::new(
+                    "hub_session_heard_total",
+                    "Events that a sending account's session told, by kind.",
+                ),
+                &["channel_account", "kind"],
+            )?,
         };
-        let all: [Box<dyn Collector>; 3] = [
+        let all: [Box<dyn Collector>; 4] = [
             Box::new(metrics.events_routed.clone()),
             Box::new(metrics.deliveries_planned.clone()),
             Box::new(metrics.route_latency.clone()),
+            Box::new(metrics.session_heard.clone()),
         ];
         for collector in all {
             registry.register(collector)?;
         }
+        for outcome in ["routed", "unrouted", "failed"] {
+            metrics.events_routed.with_label_values(&[outcome]);
+        }
         Ok(metrics)
+    }
+
+    /// Counts what a session told.
+    pub(crate) fn heard(&self, channel_account: &str, kind: &str) {
+        self.session_heard
+            .with_label_values(&[channel_account, kind])
+            .inc();
     }
 
     /// Counts a decision and what it planned.

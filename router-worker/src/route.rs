@@ -10,6 +10,8 @@ use shared::broker::dead::{self, Letter};
 use shared::broker::relay::Relay;
 use shared::domain::channel::PerChannel;
 use shared::domain::delivery::DeliveryState;
+use shared::domain::directory::Directory;
+use shared::domain::event::{NormalisedEvent, NormalisedKind};
 use shared::domain::ids::{DeliveryId, EventId, LetterId, ReceiptId, RoutingId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
 use shared::failpoint;
@@ -64,6 +66,7 @@ struct Decided {
     deliveries: Vec<NewDelivery>,
     receipt: Option<NewReceipt>,
     session: Option<(String, &'static str, String)>,
+    heard: Option<(String, &'static str)>,
     received_at: chrono::DateTime<chrono::Utc>,
     occurred_at: chrono::DateTime<chrono::Utc>,
 }
@@ -142,8 +145,11 @@ impl Route {
         let mut deliveries = Vec::new();
         let mut receipt = None;
         let mut session = None;
-        match plan_of(event, &self.directory.get()) {
+        let mut heard = None;
+        let directory = self.directory.get();
+        match plan_of(event, &directory) {
             Ok((normalised, plan)) => {
+                heard = heard_of(&normalised, &directory);
                 routing.tenant_id = plan.tenant.tenant.map(|tenant| tenant.0);
                 routing.state = plan.state();
                 routing.decision = plan.decision();
@@ -162,6 +168,7 @@ impl Route {
             deliveries,
             receipt,
             session,
+            heard,
             received_at: event.received_at,
             occurred_at: event.occurred_at,
         }
@@ -328,6 +335,9 @@ impl Route {
     fn log(&self, decided: &Decided) {
         let routing = &decided.routing;
         self.metrics.routed(routing.state, &decided.deliveries);
+        if let Some((account, kind)) = &decided.heard {
+            self.metrics.heard(account, kind);
+        }
         let age = (self.clock.now() - decided.received_at)
             .to_std()
             .unwrap_or_default();
@@ -361,6 +371,20 @@ impl Decided {
             }
         }
     }
+}
+
+/// Which account's session told the event, and what kind of fact it is. Only accounts that are set
+/// up: a name in a payload never becomes a label by itself.
+fn heard_of(event: &NormalisedEvent, directory: &Directory) -> Option<(String, &'static str)> {
+    let kind = match &event.kind {
+        NormalisedKind::InboundMessage { .. } => "message",
+        NormalisedKind::DeviceMessage(_) | NormalisedKind::Echo(_) => "echo",
+        NormalisedKind::Ack { .. } => "ack",
+        NormalisedKind::Session { .. } => "session",
+        _ => return None,
+    };
+    let account = directory.account(event.channel_account.as_deref()?)?;
+    Some((account.id.clone(), kind))
 }
 
 fn work_message(delivery: &NewDelivery) -> Option<WorkMessage> {

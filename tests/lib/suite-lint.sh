@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# format, clippy, documentation, query data, dependencies
+# format, clippy, documentation, query data, alert rules, dependencies
 
 suite_lint() {
     prepare_machine
@@ -20,6 +20,7 @@ lint() {
         timed 'clippy' run_clippy
         note 'query data: unchanged since it was last found in order'
     fi
+    lint_rules
     RUSTDOCFLAGS='-D warnings' timed 'documentation' cargo doc "${TEST_BUILD[@]}" --no-deps
     lint_dependencies
 }
@@ -35,6 +36,14 @@ lint_scripts() {
         return 0
     fi
     timed 'shell scripts' shellcheck -x deploy/up deploy/down deploy/lib/*.sh tests/run tests/prepare-queries tests/lib/*.sh tests/lib/chaos-servers .ci/run
+}
+
+# What Prometheus would do with our rules, and whether each alert fires when it should.
+lint_rules() {
+    ensure_prometheus
+    timed 'alert rules' promtool check rules deploy/prometheus/rules/*.yml
+    timed 'scrape configuration' promtool check config deploy/prometheus/prometheus.yml
+    timed 'tests of the alert rules' promtool test rules deploy/prometheus/tests/*.yml
 }
 
 lint_dependencies() {

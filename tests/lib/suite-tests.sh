@@ -14,6 +14,7 @@ readonly TEST_BUILD=(--locked --workspace --features posto-tests/failpoints)
 # ten minutes, so it is used where it is and never asked for.
 run_tests() {
     forget_tool_builds
+    ensure_prometheus
     if have cargo-nextest; then
         timed 'build of the tests' cargo nextest run "${TEST_BUILD[@]}" --no-run
         await_test_servers

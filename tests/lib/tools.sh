@@ -19,6 +19,37 @@ ensure_tool() {
 # The tools share most of their dependencies while they are built; nothing of that is needed later.
 forget_tool_builds() { rm -rf "$TOOLS/build"; }
 
+# ensure_prometheus: prometheus and promtool, which the rules and the metrics are held to. Debian's
+# package is taken apart rather than installed: no service starts, no user is made, no root is needed.
+ensure_prometheus() {
+    if have prometheus && have promtool; then return 0; fi
+    step "Fetching Debian's prometheus into .local/tools/ (once)"
+    local log=$STATE/log/prometheus.log
+    mkdir -p "$TOOLS/bin" "$TOOLS/prometheus"
+    if ! fetch_prometheus >"$log" 2>&1 9>&-; then
+        log_tail "$log"
+        die "prometheus and promtool are missing, and Debian's package could not be fetched" \
+            "install it by hand: apt-get install prometheus (its service is not needed)" \
+            "or put prometheus and promtool of https://prometheus.io/download into PATH"
+    fi
+    promtool --version >>"$log" 2>&1 || {
+        log_tail "$log"
+        die "promtool was fetched and does not run" "install prometheus by hand, then run this again"
+    }
+}
+
+# In a subshell, for the folder is changed.
+fetch_prometheus() (
+    have apt-get && have dpkg-deb || return 1
+    cd "$TOOLS/prometheus" || return 1
+    rm -f ./*.deb
+    # Without the lists of packages, root has to fetch them first.
+    apt-get download prometheus || { as_root apt-get update -q && apt-get download prometheus; } || return 1
+    dpkg-deb -x ./prometheus_*.deb . || return 1
+    rm -f ./*.deb
+    ln -sf "$TOOLS/prometheus/usr/bin/prometheus" "$TOOLS/prometheus/usr/bin/promtool" "$TOOLS/bin/"
+)
+
 # timed TITLE COMMAND...
 timed() {
     local title=$1 started=$SECONDS

@@ -70,6 +70,8 @@ pub enum Leaves {
     Nothing,
     /// Deliveries that failed, are held, unknown or dead, as the scenario means them to.
     Unsettled,
+    /// Rows that contradict each other, because the scenario wrote them so.
+    Contradictions,
 }
 
 /// A running Posto.
@@ -91,7 +93,7 @@ pub struct World {
     delivery: Vec<(SocketAddr, Lifecycle)>,
     /// The scenario's own view of the broker, opened by the first look.
     view: OnceCell<(Session, Lifecycle)>,
-    /// Where each process that was started has its metrics.
+    /// Where each process serves probes and metrics, by its name; of several the newest.
     ops: BTreeMap<&'static str, SocketAddr>,
 }
 
@@ -262,6 +264,12 @@ impl World {
         self.delivery.iter().map(|it| it.0).collect()
     }
 
+    /// Where each process serves probes and metrics, or last did.
+    #[must_use]
+    pub const fn ops(&self) -> &BTreeMap<&'static str, SocketAddr> {
+        &self.ops
+    }
+
     /// The prefix of this world's queues.
     #[must_use]
     pub fn prefix(&self) -> &str {
@@ -285,6 +293,10 @@ impl World {
                 world.count(unrouted).await == 0
             })
             .await;
+        }
+        if leaves != Leaves::Contradictions {
+            let ledger = self.admin("/admin/ledger").await.body;
+            assert_eq!(ledger["imbalance"], 0, "the ledger closes: {ledger}");
         }
         if leaves == Leaves::Nothing {
             let open =

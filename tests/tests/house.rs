@@ -274,7 +274,13 @@ fn time_ids_and_http_clients_are_made_in_their_one_home() {
     assert_lives_only_in("Local::now", &[]);
     assert_lives_only_in("now_v7", &["shared/src/domain/ids.rs"]);
     assert_lives_only_in("Client::new()", &[]);
-    assert_lives_only_in("Client::builder", &["shared/src/wpp/client.rs"]);
+    assert_lives_only_in(
+        "Client::builder",
+        &[
+            "shared/src/wpp/client.rs",
+            "shared/src/broker/management.rs",
+        ],
+    );
     // Neither is business time: what the broker stamps on a message, and the day from which a date
     // in `Retry-After` is counted when the gateway's answer names none.
     assert_lives_only_in(

@@ -5,6 +5,8 @@ mod dead_letters;
 mod deliveries;
 mod fields;
 
+mod ledger;
+
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -26,6 +28,7 @@ use shared::store::{StoreError, sessions};
 use sqlx::PgPool;
 
 use crate::api::problem::{Code, Problem};
+use crate::ledger::Auditor;
 use crate::metrics::Metrics;
 use crate::story;
 use fields::Fields;
@@ -37,6 +40,7 @@ pub(crate) struct AdminState {
     pub(crate) secrets: Arc<DoorSecrets>,
     pub(crate) relay: Relay,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) auditor: Auditor,
 }
 
 /// The routes of the admin listener.
@@ -51,6 +55,7 @@ pub(crate) fn router(state: AdminState) -> Router {
         .route("/admin/dead-letters/discard", post(dead_letters::discard))
         .route("/admin/deliveries", get(deliveries::list))
         .route("/admin/deliveries/{id}/settle", post(deliveries::settle))
+        .route("/admin/ledger", get(ledger::ledger))
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(

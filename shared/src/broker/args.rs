@@ -15,6 +15,10 @@ pub struct BrokerArgs {
     /// Put before the name of every exchange and queue.
     #[arg(long, env = "AMQP_PREFIX", default_value = "")]
     pub amqp_prefix: String,
+    /// RabbitMQ's management API, as `http://user:password@host:port`; asked for what AMQP does not
+    /// tell. Unset asks nothing.
+    #[arg(long, env = "RABBITMQ_MANAGEMENT_URL", hide_env_values = true)]
+    pub rabbitmq_management_url: Option<SecretString>,
 }
 
 impl BrokerArgs {

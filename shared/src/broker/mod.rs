@@ -13,6 +13,7 @@ pub mod consumer;
 pub mod dead;
 pub mod dead_metrics;
 pub mod health;
+pub mod management;
 pub mod outbox;
 pub mod publisher;
 pub mod reconcile;
@@ -20,6 +21,7 @@ pub mod relay;
 pub mod session;
 pub mod tidy;
 pub mod topology;
+pub mod witness;
 
 mod broker_letters;
 mod confirms;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::consumer::{ConsumerState, ConsumerView};
 use super::health::{self, queue_is_empty};
+use super::management::Management;
 use super::relay::Relay;
 use super::session::Session;
 use super::topology::Queue;
@@ -22,6 +23,7 @@ use crate::domain::message::{Labels, Work, WorkMessage, WorkQueue};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::ops::{Check, Readiness};
 use crate::runtime::telemetry::chain;
+use crate::runtime::vitals::{Beat, Vitals};
 use crate::store::deliveries::DueDelivery;
 use crate::store::outbox::{self, NewMessage};
 use crate::store::reconcile::{LostEvent, LostReceipt};
@@ -54,6 +56,16 @@ impl Subjects {
             Self::Receipts => WorkQueue::Receipts,
         }
     }
+
+    const fn loop_name(self) -> &'static str {
+        match self {
+            Self::Events => "reconcile_events",
+            Self::Deliveries(Channel::Whatsapp) => "reconcile_whatsapp",
+            Self::Deliveries(Channel::Chat) => "reconcile_chat",
+            Self::Deliveries(Channel::Email) => "reconcile_email",
+            Self::Receipts => "reconcile_receipts",
+        }
+    }
 }
 
 /// Looks after one kind of subject.
@@ -67,6 +79,7 @@ pub struct Reconciler {
     recovered: IntCounter,
     /// Events have no row that remembers a second dispatch, so this process does.
     again: HashMap<Uuid, Instant>,
+    beat: Beat,
 }
 
 impl Reconciler {
@@ -79,7 +92,7 @@ impl Reconciler {
         session: Session,
         view: ConsumerView,
         (pool, relay): (PgPool, Relay),
-        registry: &Registry,
+        (registry, vitals): (&Registry, &Vitals),
     ) -> Result<Self, prometheus::Error> {
         let queue = subjects.queue().name();
         let orphans = IntGauge::with_opts(
@@ -107,6 +120,7 @@ impl Reconciler {
             orphans,
             recovered,
             again: HashMap::new(),
+            beat: vitals.beat(subjects.loop_name()),
         })
     }
 
@@ -119,8 +133,11 @@ impl Reconciler {
                 changed = gaps.changed() => changed.is_ok(),
                 () = stopping.cancelled() => return,
             };
-            if let Err(error) = self.look(gap).await {
-                tracing::warn!(queue = self.subjects.queue().name(), error = %chain(&error), "lost work cannot be looked for, trying again");
+            match self.look(gap).await {
+                Ok(()) => self.beat.now(),
+                Err(error) => {
+                    tracing::warn!(queue = self.subjects.queue().name(), error = %chain(&error), "lost work cannot be looked for, trying again");
+                }
             }
         }
     }
@@ -308,10 +325,15 @@ fn receipt_message(receipt: &LostReceipt) -> NewMessage {
 /// The readiness of a worker: its database answers, its broker is reached, its queues exist and it
 /// consumes them.
 #[must_use]
-pub fn readiness(pool: PgPool, session: Session, views: Vec<ConsumerView>) -> Readiness {
+pub fn readiness(
+    pool: PgPool,
+    (session, management): (Session, Management),
+    views: Vec<ConsumerView>,
+) -> Readiness {
     let views = Arc::new(views);
     Arc::new(move || {
         let (pool, session, views) = (pool.clone(), session.clone(), Arc::clone(&views));
+        let stream_queue = management.check();
         Box::pin(async move {
             let database = pool::ping(&pool).await.err().map(|error| chain(&error));
             let broker = health::check(&session).await;
@@ -333,6 +355,7 @@ pub fn readiness(pool: PgPool, session: Session, views: Vec<ConsumerView>) -> Re
                 Check::from_fault("database", database),
                 Check::from_fault("broker", fault),
                 Check::from_fault("consumers", consumers),
+                stream_queue,
             ]
         })
     })

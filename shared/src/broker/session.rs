@@ -270,6 +270,14 @@ impl Pace {
     }
 }
 
+/// The vhost that a URL names.
+///
+/// # Errors
+/// The URL is malformed; refuse to start.
+pub(super) fn vhost(url: &SecretString) -> Result<String, InvalidBrokerUrl> {
+    Ok(parse(url)?.vhost)
+}
+
 fn parse(url: &SecretString) -> Result<AMQPUri, InvalidBrokerUrl> {
     let text = url.expose_secret();
     // The client's parser takes an IPv6 literal for "no host" and would silently go to localhost.

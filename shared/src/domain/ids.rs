@@ -60,6 +60,16 @@ uuid_id!(
     /// A fact that a source told us. Made by ingest, never taken from a caller.
     EventId
 );
+impl EventId {
+    /// When ingest made it, in Unix seconds: the moment at which it received the event. `None` for
+    /// an id of another version, which is not ours.
+    #[must_use]
+    pub fn received_at_s(self) -> Option<f64> {
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        Some(seconds as f64 + f64::from(nanos) / 1e9)
+    }
+}
+
 uuid_id!(
     /// The decision about one event, unique by (event, run).
     RoutingId

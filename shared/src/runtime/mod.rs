@@ -10,3 +10,4 @@ pub mod failpoint;
 pub mod lifecycle;
 pub mod ops;
 pub mod telemetry;
+pub mod vitals;

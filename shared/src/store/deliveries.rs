@@ -144,6 +144,8 @@ pub struct LockedDelivery {
     pub generation: i32,
     /// Attempts made.
     pub attempt_count: i32,
+    /// The event.
+    pub event_id: Uuid,
     /// The event's type.
     pub event_type: String,
     /// The event's source.
@@ -171,7 +173,7 @@ pub struct LockedDelivery {
 pub async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec<LockedDelivery>> {
     let rows = sqlx::query_as!(
         LockedDelivery,
-        "select id, state, generation, attempt_count, event_type, source_system, trace_id, tenant_id, channel,
+        "select id, state, generation, attempt_count, event_id, event_type, source_system, trace_id, tenant_id, channel,
                 channel_id, lane, template_key, created_at
          from deliveries where id = any($1) order by id for update",
         ids,

@@ -14,6 +14,7 @@ pub mod dead_queues;
 pub mod deliveries;
 pub mod events;
 pub mod import;
+pub mod ledger;
 pub mod logs;
 pub mod outbox;
 pub mod pool;

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use prometheus::IntGauge;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -16,6 +18,8 @@ const MIGRATION_LOCK: i64 = 0x706f_7374_6f01;
 const PARTITION_LOCK: i64 = 0x706f_7374_6f02;
 /// The longest statement of a command that is no service.
 pub const COMMAND_STATEMENT: Duration = Duration::from_secs(60);
+/// How often a process looks whether its database answers.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
 /// How long to wait for another process that migrates.
 const MIGRATION_WAIT: Duration = Duration::from_secs(120);
 
@@ -85,10 +89,14 @@ pub fn open(args: &DatabaseArgs, longest_statement: Duration) -> Result<PgPool, 
         .acquire_timeout(Duration::from_secs(5))
         .idle_timeout(Duration::from_secs(300))
         .test_before_acquire(false)
-        .connect_lazy_with(options.application_name("posto").options([(
-            "statement_timeout",
-            longest_statement.as_millis().to_string(),
-        )])))
+        .connect_lazy_with(options.application_name("posto").options([
+            (
+                "statement_timeout",
+                longest_statement.as_millis().to_string(),
+            ),
+            // No statement of ours reads enough for compiling it to pay.
+            ("jit", "off".to_owned()),
+        ])))
 }
 
 /// Brings the schema to what the binary expects, or checks that it is there.
@@ -217,6 +225,17 @@ pub async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
     match tokio::time::timeout(Duration::from_secs(2), asked).await {
         Ok(answer) => answer.map(|_| ()),
         Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
+}
+
+/// Keeps `up` at whether the database answers, until `stopping`.
+pub async fn watch(pool: PgPool, up: IntGauge, stopping: CancellationToken) {
+    loop {
+        up.set(i64::from(ping(&pool).await.is_ok()));
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+            () = stopping.cancelled() => return,
+        }
     }
 }
 

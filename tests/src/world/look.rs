@@ -145,6 +145,21 @@ impl World {
         self.admin(&format!("/admin/traces/{trace_id}")).await.body
     }
 
+    /// Throws the messages of one of this world's queues away, as an accident of the broker would.
+    ///
+    /// # Panics
+    /// When the management API does not do it.
+    pub async fn purge(&self, queue: &str) {
+        let management =
+            std::env::var("RABBITMQ_MANAGEMENT_URL").expect("because ./tests/run sets it");
+        let url = format!(
+            "{management}/api/queues/%2F/{}{queue}/contents",
+            self.prefix()
+        );
+        let answer = self.client().delete(url).send().await;
+        assert!(answer.is_ok_and(|answer| answer.status().is_success()));
+    }
+
     async fn deliveries_text(&self) -> String {
         self.texts(
             "select concat_ws(' ', d.event_type, d.channel, d.state, d.failure_code, d.failure_detail, d.held_reason, a.outcome)
