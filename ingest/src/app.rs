@@ -28,6 +28,7 @@ use crate::api::refusals::LogRefusals;
 use crate::api::{self, ApiState};
 use crate::cli::{Listeners, RunArgs};
 use crate::metrics::Metrics;
+use crate::retention::{Retention, RetentionMetrics};
 use crate::{gateway_webhook, housekeeping};
 
 /// A caller waits for its answer: a statement that takes longer is answered 503.
@@ -74,6 +75,11 @@ impl App {
 
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
+        let retention = Retention {
+            pool: db.clone(),
+            keep: args.keep,
+            metrics: RetentionMetrics::register(&registry)?,
+        };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let directory = DirectoryCache::start(db.clone(), lifecycle.stopping()).await?;
         let session = Session::start(
@@ -101,11 +107,7 @@ impl App {
             readiness,
             lifecycle.links.stop.clone(),
         ));
-        lifecycle.spawn(housekeeping::clean(
-            db.clone(),
-            args.event_retention_weeks,
-            lifecycle.stopping(),
-        ));
+        lifecycle.spawn(housekeeping::clean(retention, lifecycle.stopping()));
         lifecycle.spawn(housekeeping::measure_outbox(
             db.clone(),
             Arc::clone(&metrics),
