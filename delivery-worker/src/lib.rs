@@ -20,3 +20,12 @@ mod receipt;
 mod record;
 mod retry;
 mod session;
+
+#[cfg(test)]
+mod interleaving_tests;
+#[cfg(test)]
+mod lab_tests;
+#[cfg(test)]
+mod truth_tests;
+#[cfg(test)]
+mod unknown_tests;
