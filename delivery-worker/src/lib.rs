@@ -24,3 +24,12 @@ mod release;
 mod retry;
 mod session;
 mod slots;
+
+#[cfg(test)]
+mod interleaving_tests;
+#[cfg(test)]
+mod lab_tests;
+#[cfg(test)]
+mod truth_tests;
+#[cfg(test)]
+mod unknown_tests;

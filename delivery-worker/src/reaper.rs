@@ -56,7 +56,7 @@ impl Reaper {
         }
     }
 
-    async fn conclude_lapsed(&self) -> Result<(), StoreError> {
+    pub(crate) async fn conclude_lapsed(&self) -> Result<(), StoreError> {
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
         let lapsed = attempts::lapsed_attempts(&mut tx, PAGE).await?;
@@ -104,7 +104,7 @@ impl Reaper {
         Ok(())
     }
 
-    async fn resend_by_policy(&self) -> Result<(), StoreError> {
+    pub(crate) async fn resend_by_policy(&self) -> Result<(), StoreError> {
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
         let silent =

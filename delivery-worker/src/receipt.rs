@@ -1,12 +1,13 @@
 //! Evidence moves deliveries: an echo or an ack is bound to the attempt that it is about, and its
 //! delivery follows the lattice of `domain::delivery`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use shared::broker::dead_metrics::Action;
 use shared::broker::relay::Relay;
-use shared::domain::delivery::{DeliveryState, Evidence};
+use shared::domain::delivery::{DeliveryState, Evidence, Standing};
+use shared::domain::failure::FailureCode;
 use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
 use shared::store::chat::{NewChatMessage, ThreadRef};
@@ -41,11 +42,11 @@ impl BatchJob for ApplyReceipts {
 
     async fn run(&self, items: &[Uuid]) -> Result<Vec<()>, StoreError> {
         let mut conn = self.pool.acquire().await?;
-        let mut seen: HashSet<Uuid> = HashSet::new();
         let mut next: Vec<Uuid> = items.to_vec();
         for round in 0..ROUNDS {
-            next.retain(|id| seen.insert(*id));
+            // Acks may come in one batch with their echo: the first round finds nothing for them.
             next.sort_unstable();
+            next.dedup();
             if next.is_empty() {
                 break;
             }
@@ -80,21 +81,18 @@ struct Applied {
 impl ApplyReceipts {
     /// Applies receipts.
     async fn apply(&self, conn: &mut PgConnection, ids: &[Uuid]) -> Result<Applied, StoreError> {
-        let open = receipts::lock_open(conn, ids).await?;
+        let (open, rivals) = one_message_each(receipts::lock_open(conn, ids).await?);
         let (mut settlements, rows) = self.move_deliveries(conn, &open).await?;
+        settlements.extend(rivals.iter().map(|id| unbound(*id)));
         let mut typed = Vec::new();
         for receipt in open.iter().filter(|receipt| receipt.delivery_id.is_none()) {
-            let by_device = is_typed_on_the_phone(receipt);
-            if by_device {
+            let mut settlement = unbound(receipt.id);
+            if is_typed_on_the_phone(receipt) {
                 typed.extend(device_message(receipt));
+                settlement.state = "applied";
+                settlement.effect = Some("typed on the phone".to_owned());
             }
-            settlements.push(Settlement {
-                id: receipt.id,
-                state: if by_device { "applied" } else { "unbound" },
-                delivery_id: None,
-                attempt_id: None,
-                effect: by_device.then(|| "typed on the phone".to_owned()),
-            });
+            settlements.push(settlement);
         }
         chat::append(conn, &typed).await?;
         receipts::settle(conn, &settlements).await?;
@@ -109,11 +107,10 @@ impl ApplyReceipts {
             .filter(|receipt| receipt.kind == "echo")
             .filter_map(|receipt| receipt.attempt_id)
             .collect();
-        let bindable = if echoed.is_empty() {
-            Vec::new()
-        } else {
-            receipts::waiting_for_attempts(conn, &echoed).await?
-        };
+        let mut bindable = rivals;
+        if !echoed.is_empty() {
+            bindable.extend(receipts::waiting_for_attempts(conn, &echoed).await?);
+        }
         Ok(Applied { rows, bindable })
     }
 
@@ -137,11 +134,19 @@ impl ApplyReceipts {
                 continue;
             };
             let mut state = from;
-            let mut provider_failed = false;
+            let mut code = delivery.failure_code.as_deref();
             for receipt in by_delivery.remove(&delivery.id).unwrap_or_default() {
+                let standing = Standing::new(state, code);
                 let evidence = evidence_of(receipt);
-                let next = evidence.and_then(|evidence| state.after_evidence(evidence));
-                provider_failed |= evidence == Some(Evidence::ProviderFailed) && next.is_some();
+                let next = match evidence {
+                    Some(_) if receipt.kind == "echo" => standing.after_echo(),
+                    Some(evidence) => standing.after_ack(evidence),
+                    None => None,
+                };
+                if next.is_some() {
+                    code = (evidence == Some(Evidence::ProviderFailed))
+                        .then_some(FailureCode::ProviderRejected.as_str());
+                }
                 settlements.push(Settlement {
                     id: receipt.id,
                     state: "applied",
@@ -158,13 +163,8 @@ impl ApplyReceipts {
                 if record::blocks_replies(&delivery) && from.waits_or_is_claimed() {
                     replies.push(delivery.id);
                 }
-                let failed = provider_failed && state == DeliveryState::Failed;
                 changes.push(StateChange {
-                    failure_code: failed.then(|| {
-                        shared::domain::failure::FailureCode::ProviderRejected
-                            .as_str()
-                            .to_owned()
-                    }),
+                    failure_code: code.map(str::to_owned),
                     ..StateChange::plain(delivery.id, from, state)
                 });
                 self.metrics
@@ -216,13 +216,48 @@ fn stages(from: DeliveryState, to: DeliveryState) -> Vec<&'static str> {
     stages
 }
 
-/// An echo that no send of ours explains: none is open to that recipient, or none had that text and
+fn unbound(id: Uuid) -> Settlement {
+    Settlement {
+        id,
+        state: "unbound",
+        delivery_id: None,
+        attempt_id: None,
+        effect: None,
+    }
+}
+
+/// An attempt is one message. Of two messages whose echoes were both taken for its own, one is; the
+/// other is looked at again when that is known, and its id is answered.
+fn one_message_each(open: Vec<OpenReceipt>) -> (Vec<OpenReceipt>, Vec<Uuid>) {
+    let mut messages: HashMap<Uuid, String> = HashMap::new();
+    let mut rivals = Vec::new();
+    let open = open
+        .into_iter()
+        .filter(|receipt| {
+            let (Some(attempt), Some(key), "echo") = (
+                receipt.attempt_id,
+                &receipt.provider_message_id,
+                receipt.kind.as_str(),
+            ) else {
+                return true;
+            };
+            let own = messages.entry(attempt).or_insert_with(|| key.clone()) == key;
+            if !own {
+                rivals.push(receipt.id);
+            }
+            own
+        })
+        .collect();
+    (open, rivals)
+}
+
+/// An echo that no send of ours explains: none to that recipient had that text, and none is open, or
 /// the echoes of those that are open had time to come. One that names a send of ours never is.
 fn is_typed_on_the_phone(receipt: &OpenReceipt) -> bool {
-    let patience_is_over =
-        receipt.same_text == 0 && receipt.body_text.is_some() && receipt.age_s > ECHO_PATIENCE_S;
+    let patience_is_over = receipt.body_text.is_some() && receipt.age_s > ECHO_PATIENCE_S;
     receipt.kind == "echo"
         && receipt.delivery_ref.is_none()
+        && receipt.same_text == 0
         && (receipt.candidates == 0 || patience_is_over)
 }
 

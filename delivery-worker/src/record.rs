@@ -7,7 +7,7 @@ use std::sync::Arc;
 use shared::broker::dead::{self, Letter};
 use shared::broker::relay::Relay;
 use shared::domain::channel::Channel;
-use shared::domain::delivery::DeliveryState;
+use shared::domain::delivery::{DeliveryState, Standing};
 use shared::domain::failure::FailureCode;
 use shared::domain::ids::{DeliveryId, LetterId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
@@ -122,9 +122,9 @@ pub(crate) async fn conclude(
         .into_iter()
         .map(|attempt| (attempt.id, attempt))
         .collect();
-    let mut changes = Vec::new();
-    let mut dead = Vec::new();
-    let mut replies = Vec::new();
+    // One change for each delivery: two results of its attempts may come in one batch, and the
+    // second is judged by what the first made of it.
+    let mut changes: BTreeMap<Uuid, StateChange> = BTreeMap::new();
     for result in results {
         let Some(delivery) = locked.get(&result.delivery_id) else {
             continue;
@@ -142,29 +142,42 @@ pub(crate) async fn conclude(
         {
             continue;
         }
-        let Ok(from) = delivery.state.parse::<DeliveryState>() else {
+        let Ok(stored) = delivery.state.parse::<DeliveryState>() else {
             continue;
         };
-        let Some(to) = from.after_attempt(result.conclusion) else {
+        let earlier = changes.get(&delivery.id);
+        let (from, code) = match earlier {
+            Some(change) => (change.to, change.failure_code.as_deref()),
+            None => (stored, delivery.failure_code.as_deref()),
+        };
+        let Some(to) = Standing::new(from, code).after_attempt(result.conclusion) else {
             continue;
         };
-        changes.push(StateChange {
+        let burnt = earlier.map_or(0, |change| change.burns_retry);
+        let change = StateChange {
             id: delivery.id,
-            from,
+            from: stored,
             to,
             failure_code: result.failure_code.map(str::to_owned),
             held_reason: result.held_reason,
             retry_after_s: result.retry_after_s,
-            burns_retry: i32::from(result.outcome == "retry"),
-        });
-        if to == DeliveryState::Dead {
-            dead.push((delivery, result.failure_code));
-        }
-        if blocks_replies(delivery) && !to.waits_or_is_claimed() {
-            replies.push(delivery.id);
-        }
+            burns_retry: burnt + i32::from(result.outcome == "retry"),
+        };
+        changes.insert(delivery.id, change);
     }
+    let changes: Vec<StateChange> = changes.into_values().collect();
     deliveries::change_states(conn, &changes).await?;
+    let dead: Vec<_> = changes
+        .iter()
+        .filter(|change| change.to == DeliveryState::Dead)
+        .filter_map(|change| Some((locked.get(&change.id)?, change.failure_code.as_deref())))
+        .collect();
+    let replies: Vec<Uuid> = changes
+        .iter()
+        .filter(|change| !change.to.waits_or_is_claimed())
+        .filter(|change| locked.get(&change.id).is_some_and(blocks_replies))
+        .map(|change| change.id)
+        .collect();
     let risen: Vec<Uuid> = changes
         .iter()
         .filter(|change| change.from == DeliveryState::Dead)
@@ -196,7 +209,7 @@ pub(crate) async fn release_next_replies(
 
 async fn bury(
     conn: &mut PgConnection,
-    dead: &[(&LockedDelivery, Option<&'static str>)],
+    dead: &[(&LockedDelivery, Option<&str>)],
     clock: &dyn Clock,
 ) -> Result<Vec<outbox::OutboxRow>, StoreError> {
     let now = clock.now();

@@ -32,6 +32,7 @@ use crate::cli::{Listeners, RunArgs};
 use crate::ledger::Auditor;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
+use crate::retention::{Retention, RetentionMetrics};
 use crate::{gateway_webhook, housekeeping};
 
 /// A caller waits for its answer: a statement that takes longer is answered 503.
@@ -80,6 +81,11 @@ impl App {
         let metrics = Arc::new(Metrics::new(&registry)?);
         let vitals = Vitals::register(&registry, "ingest", env!("CARGO_PKG_VERSION"))?;
         let ledger_metrics = LedgerMetrics::register(&registry)?;
+        let retention = Retention {
+            pool: db.clone(),
+            keep: args.keep,
+            metrics: RetentionMetrics::register(&registry)?,
+        };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let directory = DirectoryCache::start(db.clone(), lifecycle.stopping()).await?;
         let session = Session::start(
@@ -112,8 +118,7 @@ impl App {
             lifecycle.links.stop.clone(),
         ));
         lifecycle.spawn(housekeeping::clean(
-            db.clone(),
-            args.event_retention_weeks,
+            retention,
             (Arc::clone(&metrics), vitals.beat("clean")),
             lifecycle.stopping(),
         ));

@@ -12,6 +12,8 @@ use shared::source::DoorSecrets;
 use shared::store::pool::DatabaseArgs;
 use shared::wpp::WppArgs;
 
+use crate::retention::Keep;
+
 /// Posto's ingest: the one door in.
 #[derive(Debug, Parser)]
 #[command(name = "ingest", version)]
@@ -146,10 +148,9 @@ pub struct RunArgs {
     /// That door's secret before this one, still valid.
     #[arg(long, env = "WHATSAPP_WEBHOOK_SECRET_PREVIOUS", hide_env_values = true)]
     pub status_webhook_secret_previous: Option<SecretString>,
-    /// Drop event partitions so many weeks after their end, once nothing unsettled refers to them;
-    /// 0 keeps everything.
-    #[arg(long, env = "EVENT_RETENTION_WEEKS", default_value_t = 0)]
-    pub event_retention_weeks: u16,
+    /// How long things are kept.
+    #[command(flatten)]
+    pub keep: Keep,
     /// Accepted and unused: the official API was not chosen.
     #[arg(long, env = "WHATSAPP_API_KEY", hide_env_values = true)]
     pub whatsapp_api_key: Option<SecretString>,
@@ -223,6 +224,12 @@ impl RunArgs {
         {
             remarks.push(
                 "the webhook is not registered at the gateway: it needs WPP_GATEWAY_SECRET and PIXELHUB_WHATSAPP_WEBHOOK_SECRET"
+                    .to_owned(),
+            );
+        }
+        if self.keep.history_retention_weeks > 0 && self.keep.event_retention_weeks == 0 {
+            remarks.push(
+                "HISTORY_RETENTION_WEEKS throws nothing out while EVENT_RETENTION_WEEKS keeps every event"
                     .to_owned(),
             );
         }

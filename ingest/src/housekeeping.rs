@@ -1,43 +1,52 @@
-//! What the database needs now and then: the partitions of the coming weeks, those of weeks that
-//! nobody wants any more, and idempotency keys that have expired thrown out. One ingest at a time makes partitions; the rest is harmless twice.
+//! What is looked after now and then: what is old or comes soon ([`crate::retention`]), and where
+//! everything stands ([`crate::ledger`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::runtime::telemetry::chain;
 use shared::runtime::vitals::Beat;
-use shared::store::{StoreError, events, pool, retention};
+use shared::store::{StoreError, pool};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Auditor;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
+use crate::retention::Retention;
 
-/// How often partitions and keys are looked at.
+/// How often it is looked at what is old or comes soon.
 const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 /// How soon a failed look is repeated.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
-/// The most keys that one statement throws out, so that none holds locks for long.
-const KEYS_PAGE: i64 = 5_000;
 /// How often the ledger is looked at.
 const AUDIT_EVERY: Duration = Duration::from_secs(5);
 
-/// Cleans until `stopping`. Partitions older than `keep_weeks` are dropped, none when it is 0.
+/// Cleans until `stopping`.
 pub(crate) async fn clean(
-    db: PgPool,
-    keep_weeks: u16,
+    retention: Retention,
     (metrics, beat): (Arc<Metrics>, Beat),
     stopping: CancellationToken,
 ) {
     loop {
-        let pause = match look(&db, keep_weeks, &metrics).await {
-            Ok(()) => {
+        let turn = tokio::select! {
+            turn = retention.turn() => turn,
+            // Whatever is half done then, the next turn ends.
+            () = stopping.cancelled() => return,
+        };
+        // Told after a failure too: that is when it matters.
+        let told = tell_weeks_ahead(&retention.pool, &metrics).await;
+        let pause = match turn.and_then(|report| told.map(|()| report)) {
+            Ok(report) => {
                 beat.now();
-                CLEAN_EVERY
+                if report.is_some_and(|report| !report.postponed.is_empty()) {
+                    AFTER_FAILURE
+                } else {
+                    CLEAN_EVERY
+                }
             }
             Err(error) => {
-                tracing::error!(error = %chain(&error), "the coming partitions or the expired keys could not be looked after");
+                tracing::error!(error = %chain(&error), "the coming partitions, or what is old, could not be looked after");
                 AFTER_FAILURE
             }
         };
@@ -48,24 +57,9 @@ pub(crate) async fn clean(
     }
 }
 
-async fn look(db: &PgPool, keep_weeks: u16, metrics: &Metrics) -> Result<(), StoreError> {
-    let mut conn = db.acquire().await?;
-    let made = pool::make_partitions(&mut conn).await;
-    // Told before a failure is: that is when it matters.
-    metrics
-        .partitions_ahead
-        .set(pool::weeks_ahead(&mut conn).await?);
-    made?;
-    while events::delete_expired_keys(&mut conn, KEYS_PAGE).await? == KEYS_PAGE as u64 {}
-    if keep_weeks == 0 {
-        return Ok(());
-    }
-    // A lock timeout set by a drop that failed must not go back to the pool.
-    let mut conn = conn.detach();
-    for name in retention::droppable(&mut conn, i32::from(keep_weeks)).await? {
-        retention::drop_partition(&mut conn, &name).await?;
-        tracing::info!(partition = name, "the events of an old week were dropped");
-    }
+async fn tell_weeks_ahead(db: &PgPool, metrics: &Metrics) -> Result<(), StoreError> {
+    let weeks = pool::weeks_ahead(&mut *db.acquire().await?).await?;
+    metrics.partitions_ahead.set(weeks);
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! The walk: `api` (HTTP in: `events`, `webhooks`) → `accept` (THE use case: key → event + outbox
 //! row, in one statement) → the answer. Beside it: `admin` (second listener: traces for
 //! operators), `commands` (migrate, import, keys), `gateway_webhook` (tells the gateway where to
-//! post), `housekeeping` (coming partitions, expired keys).
+//! post), `housekeeping` and `retention` (the weeks that come and those that may go).
 //!
 //! Must not know: rules, templates, drivers. It consumes no work queue.
 
@@ -21,4 +21,5 @@ mod ledger_metrics;
 mod metrics;
 pub mod process;
 mod redrive;
+pub mod retention;
 mod story;

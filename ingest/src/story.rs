@@ -3,12 +3,12 @@
 use serde::Serialize;
 use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::domain::mask;
-use shared::store::StoreError;
 use shared::store::audit::{self, AuditStory};
 use shared::store::dead_letter_search::{self, LetterStory};
 use shared::store::traces::{
     self, ChatStory, DeliveryStory, EventStory, LogStory, ReceiptStory, RoutingStory, Step,
 };
+use shared::store::{StoreError, dropped};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -49,8 +49,15 @@ pub(crate) async fn of_event(
     tenant: Option<TenantId>,
 ) -> Result<Option<OneEvent>, StoreError> {
     let mut conn = pool.acquire().await?;
-    let Some(event) = traces::find_event(&mut conn, id.0, tenant.map(|tenant| tenant.0)).await?
-    else {
+    let tenant = tenant.map(|tenant| tenant.0);
+    let event = match traces::find_event(&mut conn, id.0, tenant).await? {
+        Some(event) => Some(event),
+        None => dropped::find(&mut conn, Some(id.0), None, 1)
+            .await?
+            .into_iter()
+            .find(|event| tenant.is_none() || event.tenant_id == tenant),
+    };
+    let Some(event) = event else {
         return Ok(None);
     };
     let routings = traces::routings_of(&mut conn, &[id.0]).await?;
@@ -72,7 +79,8 @@ pub(crate) async fn of_trace(
 ) -> Result<Option<Trace>, StoreError> {
     let mut conn = pool.acquire().await?;
     let text = trace_id.as_str();
-    let events = traces::events_of_trace(&mut conn, text).await?;
+    let mut events = dropped::find(&mut conn, None, Some(text), traces::MOST_ROWS).await?;
+    events.extend(traces::events_of_trace(&mut conn, text).await?);
     let logs = traces::logs_of_trace(&mut conn, text).await?;
     if events.is_empty() && logs.is_empty() {
         return Ok(None);

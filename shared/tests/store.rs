@@ -13,7 +13,6 @@ use shared::store::events::{self, NewEvent};
 use shared::store::outbox::{self, NewMessage};
 use shared::store::reconcile;
 use shared::store::redrive::{self, Order};
-use shared::store::retention;
 use shared::store::routings::{self, NewRouting};
 use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
@@ -329,53 +328,6 @@ async fn an_event_without_routing_and_message_is_found_and_the_mark_stays_before
         .await
         .expect("a change");
     assert_eq!(look(&mut conn).await, 1, "the mark did not pass it");
-}
-
-#[sqlx::test(migrations = "../migrations")]
-async fn an_old_week_is_dropped_once_nothing_unsettled_refers_to_it(pool: PgPool) {
-    // A week of long ago with one event that nobody routed yet.
-    sqlx::raw_sql(
-        "create table communication_events_2020w10 (like communication_events including all);
-         alter table communication_events attach partition communication_events_2020w10
-             for values from (hub_uuid_floor('2020-03-02Z')) to (hub_uuid_floor('2020-03-09Z'));
-         insert into communication_events (id, source_system, event_type, trace_id, occurred_at, received_at, body)
-             values (hub_uuid_floor('2020-03-04Z'), 'billing', 'a.b', repeat('a', 32), now(), now(), '')",
-    )
-    .execute(&pool)
-    .await
-    .expect("an old week");
-    let mut conn = connection(&pool).await;
-    let none: [&str; 0] = [];
-    assert_eq!(
-        retention::droppable(&mut conn, 4).await.expect("a look"),
-        none,
-        "its event is undecided"
-    );
-    sqlx::raw_sql(
-        "insert into routings (id, event_id, trace_id, event_type, source_system, state, decision, processing_time_ms)
-         select gen_random_uuid(), id, trace_id, event_type, source_system, 'unrouted', '{}', 0 from communication_events",
-    )
-    .execute(&pool)
-    .await
-    .expect("a decision");
-    assert_eq!(
-        retention::droppable(&mut conn, 1000).await.expect("a look"),
-        none,
-        "it is wanted for longer"
-    );
-    let old = retention::droppable(&mut conn, 4).await.expect("a look");
-    assert_eq!(
-        old,
-        ["communication_events_2020w10"],
-        "and the weeks of today are not old"
-    );
-    retention::drop_partition(&mut conn, &old[0])
-        .await
-        .expect("a drop");
-    assert_eq!(
-        retention::droppable(&mut conn, 4).await.expect("a look"),
-        none
-    );
 }
 
 /// A delivery that died at its first attempt, with its letter.

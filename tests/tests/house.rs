@@ -622,3 +622,31 @@ fn every_metric_has_its_line_in_the_docs() {
         }
     }
 }
+
+#[test]
+fn the_incidents_name_only_files_tests_and_metrics_that_exist() {
+    let page = read("docs/incidents.md");
+    let all: String = PRODUCT
+        .iter()
+        .chain(&["tests"])
+        .flat_map(|name| sources_of(name))
+        .map(|source| source.text)
+        .collect();
+    let named = page.lines().filter(|line| line.starts_with('|'));
+    let named = named.flat_map(|line| line.split('`').skip(1).step_by(2));
+    let mut looked_at = 0;
+    for name in named {
+        let exists = if name.contains('/') {
+            root().join(name).is_file()
+        } else if name.starts_with("hub_") {
+            all.contains(&format!("\"{name}\""))
+        } else if name.matches('_').count() > 2 {
+            all.contains(&format!("fn {name}("))
+        } else {
+            continue;
+        };
+        assert!(exists, "docs/incidents.md names `{name}`");
+        looked_at += 1;
+    }
+    assert!(looked_at > 80, "only {looked_at} names");
+}

@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::failure::FailureCode;
+
 macro_rules! states {
     ($($(#[$doc:meta])* $variant:ident = $text:literal;)+) => {
         /// Where a delivery stands.
@@ -226,6 +228,58 @@ impl Finding {
         }
     }
 }
+
+/// A state, with what else the lattice asks for: whether WhatsApp itself refused the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    state: DeliveryState,
+    is_refused: bool,
+}
+
+impl Standing {
+    /// Reads a delivery's row.
+    #[must_use]
+    pub fn new(state: DeliveryState, failure_code: Option<&str>) -> Self {
+        let is_refused = state == DeliveryState::Failed
+            && failure_code == Some(FailureCode::ProviderRejected.as_str());
+        Self { state, is_refused }
+    }
+
+    /// The state.
+    #[must_use]
+    pub const fn state(self) -> DeliveryState {
+        self.state
+    }
+
+    /// The state after an ack; see [`DeliveryState::after_evidence`].
+    #[must_use]
+    pub const fn after_ack(self, evidence: Evidence) -> Option<DeliveryState> {
+        self.state.after_evidence(evidence)
+    }
+
+    /// The state after an echo. It tells that the message was handed over, which comes before
+    /// every ack, however late it is heard: it does not lift what WhatsApp refused afterwards.
+    #[must_use]
+    pub const fn after_echo(self) -> Option<DeliveryState> {
+        if self.is_refused {
+            return None;
+        }
+        self.state.after_evidence(Evidence::Sent)
+    }
+
+    /// The state after an attempt was concluded; see [`DeliveryState::after_attempt`]. An answer
+    /// that comes after its echo and acks knows no more than the echo.
+    #[must_use]
+    pub const fn after_attempt(self, conclusion: DeliveryState) -> Option<DeliveryState> {
+        match conclusion {
+            DeliveryState::Sent if self.is_refused => None,
+            _ => self.state.after_attempt(conclusion),
+        }
+    }
+}
+
+#[cfg(test)]
+mod orders_tests;
 
 #[cfg(test)]
 mod tests {

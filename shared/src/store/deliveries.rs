@@ -140,6 +140,8 @@ pub struct LockedDelivery {
     pub id: Uuid,
     /// Its state.
     pub state: String,
+    /// Why it failed.
+    pub failure_code: Option<String>,
     /// Its generation.
     pub generation: i32,
     /// Attempts made.
@@ -173,8 +175,8 @@ pub struct LockedDelivery {
 pub async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec<LockedDelivery>> {
     let rows = sqlx::query_as!(
         LockedDelivery,
-        "select id, state, generation, attempt_count, event_id, event_type, source_system, trace_id, tenant_id, channel,
-                channel_id, lane, template_key, created_at
+        "select id, state, failure_code, generation, attempt_count, event_id, event_type, source_system, trace_id, tenant_id,
+                channel, channel_id, lane, template_key, created_at
          from deliveries where id = any($1) order by id for update",
         ids,
     )
@@ -336,7 +338,8 @@ pub async fn take_due(conn: &mut PgConnection, limit: i64) -> StoreResult<Vec<Du
 
 /// Finds deliveries of unknown outcome whose template's policy allows another try: `resend` after
 /// `window_s` seconds of silence; `resend_if_silent` only once, and only if within the window an
-/// echo of another message showed that the session's echoes do arrive.
+/// echo of another message showed that the session's echoes do arrive, and no echo waits for its
+/// send that may be of this very message.
 ///
 /// # Errors
 /// See [`super::StoreError`].
@@ -355,7 +358,12 @@ pub async fn resendable_unknown(
                          where a.delivery_id = d.id and a.outcome = 'unknown') = 1
                     and exists (select 1 from receipts r
                                 where r.channel_id = d.channel_id and r.kind = 'echo'
-                                  and r.created_at between d.updated_at and d.updated_at + make_interval(secs => $1))))
+                                  and r.created_at between d.updated_at and d.updated_at + make_interval(secs => $1))
+                    and not exists (select 1 from receipts r
+                                    where r.channel_id = d.channel_id and r.kind = 'echo'
+                                      and r.created_at >= d.created_at and r.state in ('pending', 'unbound')
+                                      and (r.recipient_key is null or r.recipient_key = d.recipient_key
+                                           or r.body_hash = d.body_hash))))
          order by d.updated_at for update skip locked limit $2",
         window_s,
         limit,

@@ -66,3 +66,20 @@ pub async fn insert(conn: &mut PgConnection, logs: &[NewLog]) -> StoreResult<()>
     .await?;
     Ok(())
 }
+
+/// Throws out lines older than `keep_days`; answers how many.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn delete_old(conn: &mut PgConnection, keep_days: i32, limit: i64) -> StoreResult<u64> {
+    let done = sqlx::query!(
+        "delete from communication_logs
+         where id in (select id from communication_logs where at < now() - make_interval(days => $1)
+                      order by at for update skip locked limit $2)",
+        keep_days,
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

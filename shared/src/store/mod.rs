@@ -12,7 +12,9 @@ pub mod dead_letter_search;
 pub mod dead_letters;
 pub mod dead_queues;
 pub mod deliveries;
+pub mod dropped;
 pub mod events;
+pub mod history;
 pub mod import;
 pub mod ledger;
 pub mod logs;
@@ -52,6 +54,16 @@ impl StoreError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         !matches!(self, Self::Data(_))
+    }
+
+    /// True when a lock was not to be had within `lock_timeout`: try again in a moment.
+    #[must_use]
+    pub fn is_lock_timeout(&self) -> bool {
+        let (Self::Data(error) | Self::Conflict(error) | Self::Unavailable(error)) = self;
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        code.as_deref() == Some("55P03")
     }
 }
 

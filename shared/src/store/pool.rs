@@ -14,8 +14,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// The advisory lock that migrations are made under.
 const MIGRATION_LOCK: i64 = 0x706f_7374_6f01;
-/// The advisory lock that partitions are made under.
-const PARTITION_LOCK: i64 = 0x706f_7374_6f02;
+/// The advisory lock that partitions are made and dropped under.
+pub(super) const PARTITION_LOCK: i64 = 0x706f_7374_6f02;
 /// The longest statement of a command that is no service.
 pub const COMMAND_STATEMENT: Duration = Duration::from_secs(60);
 /// How often a process looks whether its database answers.
@@ -194,10 +194,14 @@ async fn pending(pool: &PgPool) -> Result<usize, PoolError> {
 }
 
 /// Makes the event partitions of the coming eight weeks; one process at a time, the others go on.
+/// Answers how many were made.
+///
+/// Nobody waits for it: a partition is made as a table of its own and then attached, both in one
+/// transaction. The table is empty, so that the check of its rows has nothing to read.
 ///
 /// # Errors
 /// The database is unwell; try again at the next turn.
-pub async fn make_partitions(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub async fn make_partitions(conn: &mut PgConnection) -> Result<i32, sqlx::Error> {
     let mut tx = conn.begin().await?;
     let taken = sqlx::query_scalar!(
         r#"select pg_try_advisory_xact_lock($1) as "taken!""#,
@@ -205,12 +209,14 @@ pub async fn make_partitions(conn: &mut PgConnection) -> Result<(), sqlx::Error>
     )
     .fetch_one(&mut *tx)
     .await?;
+    let mut made = 0;
     if taken {
-        sqlx::query_scalar!("select hub_make_event_partitions(8)")
+        made = sqlx::query_scalar!(r#"select hub_make_event_partitions(8) as "made!""#)
             .fetch_one(&mut *tx)
             .await?;
     }
-    tx.commit().await
+    tx.commit().await?;
+    Ok(made)
 }
 
 /// Asks the database for an answer, within a short bound.

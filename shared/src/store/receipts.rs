@@ -11,6 +11,9 @@ use super::StoreResult;
 
 /// How long before an echo its send may have been claimed, for the last resort of binding, in seconds.
 const ECHO_WINDOW_S: f64 = 1800.0;
+/// How far the provider's clock may be behind ours: a send that was claimed so much later than its
+/// message's own time is another message's.
+const CLOCK_SKEW_S: f64 = 600.0;
 
 /// A receipt to be stored.
 #[derive(Clone, Debug)]
@@ -149,24 +152,10 @@ pub async fn lock_open(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec
                o.recipient_key, o.recipient, o.body_text, o.provider_at, o.delivery_ref,
                extract(epoch from now() - o.created_at)::double precision as "age_s!",
                coalesce(guess.same_text, 0) as "same_text!",
-               bound.attempt_id as "attempt_id?", bound.delivery_id as "delivery_id?",
+               coalesce(sure.attempt_id, guessed.id) as "attempt_id?",
+               coalesce(sure.delivery_id, guessed.delivery_id) as "delivery_id?",
                coalesce(guess.candidates, 0) as "candidates!"
         from open o
-        left join lateral (
-            select count(*) filter (where a.outcome in ('open', 'unknown', 'sent')) as candidates,
-                   count(*) filter (where d.body_hash = o.body_hash) as same_text,
-                   (array_agg(a.id) filter (where d.body_hash = o.body_hash))[1] as attempt_id,
-                   count(*) filter (where a.outcome in ('open', 'unknown', 'sent', 'failed')
-                                      and a.gateway_correlation_id is null) as nameless,
-                   (array_agg(a.id) filter (where a.outcome in ('open', 'unknown', 'sent', 'failed')
-                                              and a.gateway_correlation_id is null))[1] as nameless_id
-            from deliveries d
-            join delivery_attempts a on a.delivery_id = d.id and a.number = d.attempt_count
-                                    and a.generation = d.generation
-            where o.kind = 'echo' and d.channel = 'whatsapp' and d.channel_id = o.channel_id
-              and d.recipient_key = o.recipient_key and a.provider_message_id is null
-              and a.claimed_at between o.created_at - make_interval(secs => $2) and o.created_at + interval '5 s'
-        ) guess on true
         left join lateral (
             select found.attempt_id, found.delivery_id from (
                 (select 1 as place, a.id as attempt_id, a.delivery_id from delivery_attempts a
@@ -179,20 +168,47 @@ pub async fn lock_open(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec
                 (select 3, a.id, a.delivery_id from delivery_attempts a
                  where a.provider_message_id = o.provider_message_id and a.channel_id = o.channel_id
                  order by a.claimed_at desc limit 1)
-                union all
-                (select 4, a.id, a.delivery_id from delivery_attempts a
-                 where a.id = guess.attempt_id and guess.same_text = 1)
-                union all
-                -- Some echoes carry no text (samples/hub 11): then the only send to that recipient
-                -- whose id of the gateway we never learnt.
-                (select 5, a.id, a.delivery_id from delivery_attempts a
-                 where a.id = guess.nameless_id and guess.nameless = 1 and o.body_hash is null)
             ) found order by found.place limit 1
-        ) bound on true
+        ) sure on true
+        left join lateral (
+            select count(distinct s.delivery_id) filter (where s.may_have_left
+                       or (s.is_nameless and o.body_hash is null)) as candidates,
+                   count(distinct s.delivery_id) filter (where s.has_text) as same_text,
+                   count(distinct s.delivery_id) filter (where s.has_text and s.is_possible) as possible,
+                   (array_agg(s.id order by s.may_have_left desc, s.claimed_at)
+                        filter (where s.has_text and s.is_possible))[1] as attempt_id,
+                   count(distinct s.delivery_id) filter (where s.is_nameless and s.is_possible) as nameless,
+                   (array_agg(s.id order by s.claimed_at)
+                        filter (where s.is_nameless and s.is_possible))[1] as nameless_id
+            from (
+                -- Every attempt, not the last alone: a first one whose outcome is unknown may be heard
+                -- of after the second.
+                select a.id, a.delivery_id, a.claimed_at, d.body_hash = o.body_hash as has_text,
+                       a.outcome in ('open', 'unknown', 'sent') as may_have_left,
+                       a.outcome in ('open', 'unknown', 'sent', 'failed')
+                           and a.gateway_correlation_id is null as is_nameless,
+                       -- An echo that comes late is not that of the same text sent since.
+                       a.claimed_at <= o.provider_at + make_interval(secs => $3) as is_possible
+                from deliveries d
+                join delivery_attempts a on a.delivery_id = d.id
+                where sure.attempt_id is null
+                  and o.kind = 'echo' and d.channel = 'whatsapp' and d.channel_id = o.channel_id
+                  and d.recipient_key = o.recipient_key and a.provider_message_id is null
+                  and a.claimed_at <= o.created_at + interval '5 s'
+                  and a.claimed_at >= greatest(least(o.created_at, o.provider_at), o.created_at - interval '72 hours')
+                                      - make_interval(secs => $2)
+            ) s
+        ) guess on true
+        -- Some echoes carry no text (samples/hub 11): then the only send to that recipient whose id of
+        -- the gateway we never learnt.
+        left join delivery_attempts guessed on guessed.id = case
+            when guess.possible = 1 then guess.attempt_id
+            when guess.nameless = 1 and o.body_hash is null then guess.nameless_id end
         order by o.id
         "#,
         ids,
         ECHO_WINDOW_S,
+        CLOCK_SKEW_S,
     )
     .fetch_all(conn)
     .await?;

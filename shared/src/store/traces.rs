@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::StoreResult;
 
 /// The most rows of each kind that one story shows.
-const MOST_ROWS: i64 = 500;
+pub const MOST_ROWS: i64 = 500;
 
 /// An event with what became of it.
 #[derive(Clone, Debug, Serialize)]
@@ -54,6 +54,9 @@ pub struct EventStory {
     pub metadata: Value,
     /// The payload.
     pub payload: Option<Value>,
+    /// Its row was dropped when it was old: what is shown is what its decision kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
 }
 
 /// A stored decision.
@@ -258,7 +261,7 @@ pub async fn find_event(
                   source_event_id, idempotency_key, trace_id as "trace_id!", correlation_id, causation_id,
                   occurred_at as "occurred_at!", received_at as "received_at!", status as "status!", processed_at,
                   processing_time_ms, error_message, retry_count as "retry_count!", max_retries, next_retry_at,
-                  metadata as "metadata!", payload
+                  metadata as "metadata!", payload, false as "dropped!"
            from communication_events_status
            where id = $1 and ($2::bigint is null or tenant_id = $2)"#,
         id,
@@ -283,7 +286,7 @@ pub async fn events_of_trace(
                   source_event_id, idempotency_key, trace_id as "trace_id!", correlation_id, causation_id,
                   occurred_at as "occurred_at!", received_at as "received_at!", status as "status!", processed_at,
                   processing_time_ms, error_message, retry_count as "retry_count!", max_retries, next_retry_at,
-                  metadata as "metadata!", payload
+                  metadata as "metadata!", payload, false as "dropped!"
            from communication_events_status where trace_id = $1 order by id limit $2"#,
         trace_id,
         MOST_ROWS,
