@@ -179,6 +179,7 @@ impl Retention {
             return Ok(None);
         }
         let report = self.take_turn(&mut conn).await;
+        retention::unlock(&mut conn).await?;
         conn.close().await?;
         report.map(Some)
     }

@@ -76,6 +76,18 @@ pub async fn try_lock(conn: &mut PgConnection) -> StoreResult<bool> {
     Ok(taken)
 }
 
+/// Gives the lock back. Closing the connection would too, but the server notices that a little later,
+/// and whoever asks next would be told that somebody is at it.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn unlock(conn: &mut PgConnection) -> StoreResult<()> {
+    sqlx::query_scalar!("select pg_advisory_unlock($1)", PARTITION_LOCK)
+        .fetch_one(conn)
+        .await?;
+    Ok(())
+}
+
 /// The weeks to be looked at, oldest first: partitions that ended more than `keep_weeks` ago (none
 /// is old when it is 0), and those that an earlier turn left half-way.
 ///
