@@ -12,6 +12,8 @@ use shared::domain::failure::FailureCode;
 const BINARIES: [&str; 3] = ["ingest", "router-worker", "delivery-worker"];
 /// The crates whose code goes into production.
 const PRODUCT: [&str; 4] = ["shared", "ingest", "router-worker", "delivery-worker"];
+/// The crates that test it.
+const TESTS: [&str; 2] = ["posto-tests", "posto-model"];
 /// A file that is longer asks what it owns.
 const LONGEST_FILE: usize = 500;
 
@@ -199,15 +201,17 @@ fn binaries_know_shared_and_never_each_other_and_shared_knows_none_of_them() {
         for other in BINARIES.iter().filter(|other| **other != binary) {
             assert!(!own.contains(*other), "{binary} depends on {other}");
         }
-        assert!(
-            !own.contains("posto-tests"),
-            "{binary} depends on the tests"
-        );
+        for name in TESTS {
+            assert!(!own.contains(name), "{binary} depends on {name}");
+        }
     }
     let shared = dependencies_of("shared");
-    for name in BINARIES.into_iter().chain(["posto-tests"]) {
+    for name in BINARIES.into_iter().chain(TESTS) {
         assert!(!shared.contains(name), "shared depends on {name}");
     }
+    // The model stands beside the code it follows: it uses the states of a delivery and no more.
+    let model = dependencies_of("tests/model");
+    assert_eq!(model.into_iter().collect::<Vec<_>>(), ["shared"]);
 }
 
 #[test]
@@ -399,7 +403,7 @@ fn the_rooms_of_shared_know_only_what_the_design_draws() {
 
 #[test]
 fn every_module_says_what_it_owns() {
-    let all = PRODUCT.iter().chain(&["tests"]);
+    let all = PRODUCT.iter().chain(&["tests", "tests/model"]);
     for source in all.flat_map(|name| sources_of(&format!("{name}/src"))) {
         if source.path.ends_with("/tests.rs") {
             continue;
@@ -419,6 +423,7 @@ fn no_file_is_longer_than_a_person_reads() {
     for source in product()
         .into_iter()
         .chain(sources_of("tests/src"))
+        .chain(sources_of("tests/model/src"))
         .filter(|source| !source.is_test())
     {
         let lines = before_tests(&source.text).lines().count();

@@ -106,3 +106,60 @@ async fn silence_counts_only_while_echoes_of_others_are_heard_and_only_once() {
     assert_nobody_got_two(&world);
     world.end(Leaves::Unsettled).await;
 }
+
+/// Found by the model of the protocol (`docs/protocol-model.md`).
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_after_the_resend_died_settles_the_letter_too() {
+    let mut world = World::start_with(Setup {
+        send_timeout: "25s",
+        router: false,
+        ..Setup::default()
+    })
+    .await;
+    world
+        .run_sql(&format!(
+            "update message_templates set unknown_policy = 'resend' where key = '{RESEND}'"
+        ))
+        .await;
+    world
+        .start_router()
+        .await
+        .expect("because the router can start");
+    // The first request gets its good answer late and nobody hears an echo; the second is refused.
+    world
+        .sim
+        .register_webhook("http://127.0.0.1:9/", None)
+        .expect("because the address is one");
+    let slow = FaultRule::new(Fault::SlowAnswer).to(&phone(420));
+    world.sim.set_fault(slow.times(1).delayed(15_000));
+    let bill = post_stage(&world, 420, RESEND).await;
+    bill.until(&world, "claimed [open]").await;
+    world
+        .until("the request is out", async |world| {
+            !bill.messages(world).is_empty()
+        })
+        .await;
+    world.sim.set_fault(
+        FaultRule::new(Fault::InvalidBase64)
+            .to(&phone(420))
+            .times(1),
+    );
+    // As if the sender had stood still for as long as its lease.
+    world
+        .run_sql("update delivery_attempts set lease_until = now() where outcome = 'open'")
+        .await;
+    let letters = async |state: &str| {
+        world
+            .count(&format!(
+                "select count(*) from dead_letters where state = '{state}'"
+            ))
+            .await
+    };
+    let died = "dead content_rejected [unknown lease_expired, failed content_rejected]";
+    bill.until(&world, died).await;
+    assert_eq!(letters("dead").await, 1);
+    bill.until(&world, "sent [sent, failed content_rejected]")
+        .await;
+    assert_eq!((letters("dead").await, letters("superseded").await), (0, 1));
+    world.end(Leaves::Unsettled).await;
+}
