@@ -171,6 +171,9 @@ impl Metrics {
             self.latency.with_label_values(&["whatsapp", stage]);
         }
         self.latency.with_label_values(&["chat", "delivered"]);
+        for lane in ["reply", "notice", "bulk"] {
+            self.released.with_label_values(&[lane]);
+        }
     }
 
     /// Observes that a delivery has reached a stage: `requested` (its first request begins), `sent`,

@@ -48,6 +48,10 @@ async fn look(pool: &PgPool, client: &WppClient, metrics: &Metrics) -> Result<()
             .held
             .with_label_values(&[&session.channel_id])
             .set(session.held);
+        // Begins at 0; whoever releases sets it.
+        metrics
+            .release_leader
+            .with_label_values(&[&session.channel_id]);
         // "Connected" proves little (facts §1.7 Q8), but it is reason enough to try one send: if
         // the session is still down, that send is held again and burns nothing.
         if session.state != "down" || session.age_s < ASK_EVERY.as_secs_f64() {

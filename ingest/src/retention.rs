@@ -84,6 +84,9 @@ impl RetentionMetrics {
         for collector in all {
             registry.register(collector)?;
         }
+        for rows in [Rows::Keys, Rows::History(0), Rows::Logs(0)] {
+            metrics.deleted.with_label_values(&[rows.table()]);
+        }
         Ok(metrics)
     }
 }

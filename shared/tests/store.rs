@@ -366,6 +366,51 @@ async fn given_up(pool: &PgPool) -> (Uuid, Uuid) {
     (delivery, letter.id)
 }
 
+#[sqlx::test(migrations = "../migrations")]
+async fn a_death_is_seen_even_where_a_stale_copy_left_a_letter_that_is_settled(pool: PgPool) {
+    let (delivery, first) = given_up(&pool).await;
+    let mut conn = connection(&pool).await;
+    let letter = dead_letters::find(&mut conn, first).await.expect("a look");
+    let again = |id| NewLetter {
+        id,
+        queue: "hub.deliveries.whatsapp".to_owned(),
+        subject_kind: "delivery",
+        subject_id: Some(delivery),
+        generation: 0,
+        run: 0,
+        made_by: "posto",
+        failure_code: "content_rejected",
+        failure_class: "content".to_owned(),
+        attempts: 2,
+        first_failed_at: SystemClock.now(),
+        last_failed_at: SystemClock.now(),
+        trace_id: Some(TRACE.to_owned()),
+        event_type: None,
+        tenant_id: None,
+        channel: None,
+        template_key: None,
+    };
+    assert_eq!(letter.expect("the letter").state, "dead");
+    let repeated = [again(Uuid::new_v4())];
+    let open = dead_letters::insert_or_reopen(&mut conn, &repeated).await;
+    assert!(open.expect("a verdict").is_empty(), "it is open already");
+
+    dead_letters::settle(&mut conn, &[first], &[LetterState::Discarded])
+        .await
+        .expect("a discard");
+    let second = again(Uuid::new_v4());
+    let open = dead_letters::insert_or_reopen(&mut conn, std::slice::from_ref(&second)).await;
+    assert_eq!(open.expect("a verdict"), [second.id]);
+    let letter = dead_letters::find(&mut conn, second.id)
+        .await
+        .expect("a look");
+    let letter = letter.expect("the letter");
+    assert_eq!(
+        (letter.state.as_str(), letter.failure_code.as_str()),
+        ("dead", "content_rejected")
+    );
+}
+
 fn order(dry_run: bool) -> Order<'static> {
     Order {
         author: Author {

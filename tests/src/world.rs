@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 use crate::gateway_sim::{GatewaySim, SimConfig};
 
 /// The longest that anything in a scenario is waited for.
-pub const BOUND: Duration = Duration::from_secs(30);
+pub const BOUND: Duration = Duration::from_secs(60);
 /// The credential of source `billing`.
 pub const BILLING_TOKEN: &str = "billing-token-for-tests-only";
 /// The credential of source `chat`, bound to tenant 1.

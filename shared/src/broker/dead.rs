@@ -135,7 +135,7 @@ pub async fn record(
         .iter()
         .map(|(letter, message)| letter.row(message.work.queue(), Some(message)))
         .collect();
-    let new = dead_letters::insert_new(conn, &rows).await?;
+    let new = dead_letters::insert_or_reopen(conn, &rows).await?;
     Ok(letters
         .iter()
         .filter(|(letter, _)| new.contains(&letter.id.0))

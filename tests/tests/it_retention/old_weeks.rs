@@ -54,24 +54,24 @@ const UNSETTLED: &[Unsettled] = &[
     Unsettled {
         what: "a delivery is held",
         begin: "update deliveries set state = 'held', held_reason = 'channel_disabled', settled_at = null where id = FIRST",
-        settle: "update deliveries set state = 'cancelled' where channel_id = 'old' and state = 'held'",
+        settle: "update deliveries set state = 'cancelled', settled_at = now() where channel_id = 'old' and state = 'held'",
     },
     Unsettled {
         what: "an outcome is unknown",
         begin: "update deliveries set state = 'unknown', settled_at = null where id = FIRST",
-        settle: "update deliveries set state = 'failed' where channel_id = 'old' and state = 'unknown'",
+        settle: "update deliveries set state = 'failed', settled_at = now() where channel_id = 'old' and state = 'unknown'",
     },
     Unsettled {
         what: "a retry is far away",
         begin: "update deliveries set state = 'queued', next_attempt_at = now() + interval '1 day', settled_at = null where id = FIRST",
-        settle: "update deliveries set state = 'cancelled', next_attempt_at = null where channel_id = 'old' and state = 'queued'",
+        settle: "update deliveries set state = 'cancelled', next_attempt_at = null, settled_at = now() where channel_id = 'old' and state = 'queued'",
     },
     Unsettled {
         what: "an attempt is open",
         begin: "update deliveries set state = 'claimed', settled_at = null where id = FIRST;
                 update delivery_attempts set outcome = 'open', lease_until = now() + interval '1 day' where id = FIRST",
         settle: "update delivery_attempts set outcome = 'sent' where channel_id = 'old' and outcome = 'open';
-                 update deliveries set state = 'sent' where channel_id = 'old' and state = 'claimed'",
+                 update deliveries set state = 'sent', settled_at = now() where channel_id = 'old' and state = 'claimed'",
     },
     Unsettled {
         what: "a receipt may still bind",
