@@ -1,6 +1,6 @@
 //! Old weeks of events: found, judged, detached, dropped, without anybody waiting for it.
 //!
-//! What waits here is this connection, for the shortest of whiles ([`LOCK_TIMEOUT`]), and never with
+//! What waits here is this connection, for the shortest of whiles (`LOCK_TIMEOUT`), and never with
 //! a lock that somebody else wants: `attach` and `detach … concurrently` take SHARE UPDATE EXCLUSIVE
 //! on the parent, which lets every read and write through, and ACCESS EXCLUSIVE on a table that
 //! nobody knows yet, or that everybody has let go of. What such a wait interrupts is found again by
