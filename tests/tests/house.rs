@@ -655,3 +655,19 @@ fn the_incidents_name_only_files_tests_and_metrics_that_exist() {
     }
     assert!(looked_at > 80, "only {looked_at} names");
 }
+
+#[test]
+fn only_the_tests_are_built_with_failpoints() {
+    for script in ["deploy/up", "deploy/lib/services.sh", ".ci/run"] {
+        assert!(!read(script).contains("failpoints"), "{script}");
+    }
+    for name in PRODUCT {
+        let manifest = read(&format!("{name}/Cargo.toml"));
+        let offers = manifest.contains("failpoints");
+        assert_eq!(offers, name == "shared", "{name} passes the feature on");
+        assert!(
+            !manifest.contains("default = ["),
+            "{name} has no default features"
+        );
+    }
+}
