@@ -165,15 +165,19 @@ impl Tidy {
             Err(_) => &[],
         };
         let mut dropped = HashSet::new();
+        let mut acked = HashSet::new();
         for (tag, letter, why) in drops {
             let ack = look.channel.basic_ack(*tag, BasicAckOptions::default());
             if live.guard(ack).await.is_err() {
                 break;
             }
+            acked.insert(*tag);
             self.metrics.dropped(*why, 1);
             dropped.extend(letter);
         }
-        if let Some((last, _)) = look.copies.last() {
+        // A tag that is acked is none any more: the broker closes the channel over it.
+        let kept = look.copies.iter().map(|(tag, _)| tag);
+        if let Some(last) = kept.rev().find(|tag| !acked.contains(*tag)) {
             let options = BasicNackOptions {
                 multiple: true,
                 requeue: true,

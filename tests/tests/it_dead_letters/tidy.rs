@@ -55,3 +55,38 @@ async fn settled_letters_leave_and_the_others_keep_their_order_and_headers() {
 
     world.end(Leaves::Unsettled).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tidying_the_newest_copy_away_disturbs_no_consumer() {
+    let world = world().await;
+    die(&world, 0..3).await;
+    let queue = Queue::Dead(WHATSAPP);
+    until_depth(&world, queue, 3).await;
+    let newest = management::get(&world, queue, 9).await;
+    let newest = newest.last().expect("three lie there").headers["x-letter-id"].clone();
+    let attached = "hub_consumers_attached{queue=\"hub.deliveries.whatsapp\"}";
+    world
+        .until("the consumers are attached", async |world| {
+            world.metric("delivery-worker", attached).await == 1.0
+        })
+        .await;
+    let order = json!({"ids": [newest]});
+    let done = world.order("/admin/dead-letters/discard", &order).await;
+    assert_eq!(done.status, 200, "{}", done.body);
+    // A refused nack closes the channel and, with this client, the connection of all consumers.
+    let watch = async |world: &posto_tests::world::World| {
+        assert_eq!(world.metric("delivery-worker", attached).await, 1.0);
+        let untidied =
+            "select count(*) from dead_letters where state <> 'dead' and tidied_at is null";
+        world.count(untidied).await == 0
+    };
+    world.until("the copy is tidied away", watch).await;
+    let begun = std::time::Instant::now();
+    world
+        .until("nothing came of it for two seconds", async |world| {
+            watch(world).await && begun.elapsed().as_secs() >= 2
+        })
+        .await;
+    until_depth(&world, queue, 2).await;
+    world.end(Leaves::Unsettled).await;
+}
