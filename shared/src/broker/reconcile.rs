@@ -32,6 +32,8 @@ use crate::store::{StoreResult, pool, reconcile};
 
 /// How often is looked, besides at once after a gap.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How often is looked after a gap, until all that was published before it is accounted for.
+const AFTER_GAP_EVERY: Duration = Duration::from_secs(2);
 /// How much older than the newest message taken work must be to count as lost.
 const MARGIN: Duration = Duration::from_secs(60);
 /// The most subjects of one look.
@@ -127,13 +129,34 @@ impl Reconciler {
     /// Looks until `stopping`.
     pub async fn run(mut self, stopping: CancellationToken) {
         let mut gaps = self.session.gaps();
+        let mut last_look = Instant::now();
+        // When the broker may have lost what it had, until all of that time is accounted for.
+        let mut gap: Option<DateTime<Utc>> = None;
         loop {
-            let gap = tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => false,
-                changed = gaps.changed() => changed.is_ok(),
-                () = stopping.cancelled() => return,
+            let pause = if gap.is_some() {
+                AFTER_GAP_EVERY
+            } else {
+                LOOK_EVERY.saturating_sub(last_look.elapsed())
             };
-            match self.look(gap).await {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                changed = gaps.changed() => if changed.is_ok() {
+                    gap = Some(SystemClock.now());
+                },
+                () = stopping.cancelled() => return,
+            }
+            let looked = match gap {
+                Some(at) if last_look.elapsed() < LOOK_EVERY => {
+                    self.look_behind(at).await.map(|accounted| {
+                        gap = gap.filter(|_| !accounted);
+                    })
+                }
+                _ => {
+                    last_look = Instant::now();
+                    self.look().await
+                }
+            };
+            match looked {
                 Ok(()) => self.beat.now(),
                 Err(error) => {
                     tracing::warn!(queue = self.subjects.queue().name(), error = %chain(&error), "lost work cannot be looked for, trying again");
@@ -142,14 +165,27 @@ impl Reconciler {
         }
     }
 
-    /// After a gap nothing proves that the broker has kept anything, so nothing is left a margin.
-    async fn look(&mut self, gap: bool) -> StoreResult<()> {
-        let Some(mut before) = self.watermark().await else {
-            return Ok(());
-        };
-        if !gap {
-            before -= MARGIN;
+    async fn look(&mut self) -> StoreResult<()> {
+        match self.watermark().await {
+            Some(mark) => self.recover(mark - MARGIN).await,
+            None => Ok(()),
         }
+    }
+
+    /// After a gap nothing proves that the broker has kept anything, so nothing published before it
+    /// is left a margin. What the queue still has is taken in the order it was published: once
+    /// something newer than the gap was taken, whatever is older and not held is lost. Answers
+    /// whether that time has come.
+    async fn look_behind(&mut self, gap: DateTime<Utc>) -> StoreResult<bool> {
+        let Some(mark) = self.watermark().await else {
+            return Ok(false);
+        };
+        self.recover(mark.min(gap)).await?;
+        Ok(mark >= gap)
+    }
+
+    /// Gives work that was dispatched before that time and has no message a new one.
+    async fn recover(&mut self, before: DateTime<Utc>) -> StoreResult<()> {
         let found = match self.subjects {
             Subjects::Events => self.events(before).await? + self.replans(before).await?,
             Subjects::Deliveries(channel) => self.deliveries(channel, before).await?,
