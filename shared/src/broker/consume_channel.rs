@@ -131,10 +131,16 @@ impl ConsumeChannel {
         let single = now.single.into_iter().map(|tag| (tag, false));
         for (tag, multiple) in up_to.into_iter().chain(single) {
             let acknowledging = self.channel.basic_ack(tag, BasicAckOptions { multiple });
-            self.live
-                .guard(acknowledging)
-                .await
-                .map_err(|e| ended(&e))?;
+            match timeout(ANSWER_TIMEOUT, self.live.guard(acknowledging)).await {
+                Ok(done) => done.map_err(|e| ended(&e))?,
+                Err(_) => {
+                    warn!(
+                        queue = self.queue.label(),
+                        "an acknowledgement could not be written"
+                    );
+                    return Err(Ended::Lost);
+                }
+            }
         }
         Ok(())
     }

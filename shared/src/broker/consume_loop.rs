@@ -72,6 +72,10 @@ enum Wake {
     Finished(Result<Finished, JoinError>),
     HoldOver,
     LinkChanged,
+    /// The topology was declared again. A queue that was deleted and is there again at once does not
+    /// always tell its consumers: RabbitMQ 3.10.8 then sends them what they never see (chaos
+    /// suite, queues deleted underneath). So everybody subscribes anew.
+    Gap,
     Stop,
     StopTimeout,
 }
@@ -159,6 +163,8 @@ impl<H: Handler> Runner<H> {
         stop: &CancellationToken,
     ) -> Ended {
         self.round += 1;
+        // What was declared again before this subscription is the queue that it is for.
+        let mut gaps = self.session.gaps();
         let mut channel = match self.open(live, stop).await {
             Ok(channel) => channel,
             Err(ended) => return ended,
@@ -180,7 +186,14 @@ impl<H: Handler> Runner<H> {
                 channel.close().await;
                 return Ended::Stopped;
             }
-            let step = match self.wait(&mut channel, links, stop).await {
+            let step = match self
+                .wait(&mut channel, (&mut *links, &mut gaps), stop)
+                .await
+            {
+                Wake::Gap => {
+                    channel.close().await;
+                    Err(Ended::Lost)
+                }
                 Wake::Taken(taken) => self.on_taken(&mut channel, &mut ready, taken),
                 Wake::Finished(finished) => self.on_finished(&mut channel, &mut ready, finished),
                 Wake::HoldOver => {
@@ -232,7 +245,7 @@ impl<H: Handler> Runner<H> {
     async fn wait(
         &mut self,
         channel: &mut ConsumeChannel,
-        links: &mut LiveWatch,
+        (links, gaps): (&mut LiveWatch, &mut watch::Receiver<u64>),
         stop: &CancellationToken,
     ) -> Wake {
         let hold_until = match self.mode {
@@ -244,6 +257,7 @@ impl<H: Handler> Runner<H> {
             Some(finished) = self.tasks.join_next() => Wake::Finished(finished),
             () = at(hold_until) => Wake::HoldOver,
             Ok(()) = links.changed() => Wake::LinkChanged,
+            Ok(()) = gaps.changed(), if self.stop_at.is_none() => Wake::Gap,
             () = stop.cancelled(), if self.stop_at.is_none() => Wake::Stop,
             () = at(self.stop_at) => Wake::StopTimeout,
         }
