@@ -16,7 +16,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{lock, messages::replace_file, plain_http::PlainHttp};
+use super::{lock, messages::replace_file};
+use crate::plain_http::PlainHttp;
 
 /// State of a channel's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -38,6 +38,7 @@ pub(super) fn router() -> Router<Arc<Sim>> {
     Router::new()
         .route("/messages", get(list_messages))
         .route("/messages/count", get(count_messages))
+        .route("/arrivals", get(list_arrivals))
         .route(
             "/faults",
             get(list_faults).post(arm_faults).delete(clear_faults),
@@ -112,6 +113,13 @@ async fn count_messages(State(sim): State<Arc<Sim>>, Query(wanted): Query<Wanted
     let entries = wanted.select(&sim);
     let went_out = entries.iter().filter(|entry| entry.went_out()).count();
     Json(json!({ "count": entries.len(), "went_out": went_out }))
+}
+
+/// What a load tool needs of very many messages: for whom and when, nothing else.
+async fn list_arrivals(State(sim): State<Arc<Sim>>, Query(wanted): Query<Wanted>) -> Response {
+    let entries = wanted.select(&sim);
+    let arrivals: Vec<_> = entries.iter().map(|entry| entry.arrival()).collect();
+    Json(arrivals).into_response()
 }
 
 #[derive(Deserialize)]

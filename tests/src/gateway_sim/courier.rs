@@ -17,7 +17,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{channels::Target, lock, plain_http::PostError};
+use super::{channels::Target, lock};
+use crate::plain_http::PostError;
 
 /// How webhooks are retried.
 #[derive(Clone, Copy, Debug)]

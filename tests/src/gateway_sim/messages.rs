@@ -13,6 +13,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,7 +32,7 @@ pub struct Message {
     pub text: String,
     /// `text`, `image`, `audio`, `document`, `video`, …
     pub r#type: String,
-    /// When it arrived, RFC 3339 UTC.
+    /// When it arrived, RFC 3339 UTC, to the microsecond.
     pub at: String,
     /// The caller's `X-Request-Id`.
     pub request_id: Option<String>,
@@ -63,14 +64,19 @@ pub enum Step {
 pub(super) struct Entry {
     recipient_key: Box<str>,
     went_out: bool,
+    arrival: Arrival,
     json: Box<str>,
 }
+
+/// Who a message was for, as the caller gave it, and when it arrived, in microseconds of Unix time.
+pub type Arrival = (Box<str>, i64);
 
 impl Entry {
     fn new(message: &Message) -> serde_json::Result<Self> {
         Ok(Self {
             recipient_key: jid::match_key(&message.chat).into(),
             went_out: message.went_out,
+            arrival: (message.to.as_str().into(), arrived_us(&message.at)),
             json: serde_json::to_string(message)?.into(),
         })
     }
@@ -85,10 +91,19 @@ impl Entry {
         self.went_out
     }
 
+    /// When it arrived, and for whom.
+    pub(super) fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
     /// Whether it was for the recipient with this match key.
     pub(super) fn is_for(&self, recipient_key: &str) -> bool {
         &*self.recipient_key == recipient_key
     }
+}
+
+fn arrived_us(at: &str) -> i64 {
+    DateTime::parse_from_rfc3339(at).map_or(0, |at| at.timestamp_micros())
 }
 
 /// All messages in order of arrival.

@@ -17,7 +17,6 @@ mod faults;
 mod incidents;
 mod jid;
 mod messages;
-mod plain_http;
 mod script;
 mod send;
 mod wire;
@@ -47,7 +46,7 @@ pub use self::{
     envelope::{AckShape, EchoEvent},
     faults::{ArmedFault, Effect, Fault, FaultRule},
     jid::{chat_jid, match_key},
-    messages::{Message, Step},
+    messages::{Arrival, Message, Step},
 };
 
 /// How long a stop waits for requests that are being answered.

@@ -12,6 +12,7 @@ use axum::{
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::SecondsFormat;
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -86,7 +87,7 @@ pub(super) async fn send(
             .or(request.caption)
             .unwrap_or_default(),
         r#type: request.r#type,
-        at: envelope::iso(envelope::now()),
+        at: envelope::now().to_rfc3339_opts(SecondsFormat::Micros, true),
         request_id: request_id.map(str::to_owned),
         metadata: request.metadata,
         went_out: false,

@@ -11,7 +11,6 @@ mod gateway;
 mod messages;
 mod rig;
 mod servers;
-mod service;
 mod services;
 mod steps;
 mod traffic;

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use posto_tests::gateway_sim::{GatewaySim, SimConfig};
+use posto_tests::service::{Program, Service, free_address};
 use posto_tests::world::{ADMIN_TOKEN, GATEWAY_SECRET, WEBHOOK_SECRET, import_reference_data};
 use secrecy::SecretString;
 use shared::store::pool;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use crate::servers::Servers;
-use crate::service::{Service, free_address};
 
 /// The longest that anything is waited for. A claimed send is concluded after its lease, which is
 /// the send's own bound (2 s here) and 15 s.
@@ -102,12 +102,12 @@ impl Rig {
             ("RETRY_BASE", "200ms".to_owned()),
         ]);
         Self {
-            ingest: Service::new("ingest", &logs, doors),
+            ingest: Service::new(program("ingest"), &logs, doors),
             routers: (0..workers)
-                .map(|_| Service::new("router-worker", &logs, common()))
+                .map(|_| Service::new(program("router-worker"), &logs, common()))
                 .collect(),
             deliverers: (0..workers)
-                .map(|_| Service::new("delivery-worker", &logs, sending.clone()))
+                .map(|_| Service::new(program("delivery-worker"), &logs, sending.clone()))
                 .collect(),
             servers,
             db,
@@ -261,6 +261,15 @@ impl Rig {
         .await;
         let logs = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(database);
         let _kept_when_it_cannot_be_removed = std::fs::remove_dir_all(logs);
+    }
+}
+
+/// A service, from the one executable that has failpoints.
+fn program(name: &'static str) -> Program {
+    Program {
+        name,
+        path: PathBuf::from(env!("CARGO_BIN_EXE_service")),
+        arguments: vec![name, "run"],
     }
 }
 

@@ -45,7 +45,7 @@ async fn dies(step: Step) {
     let mut rig = Rig::new(1).await;
     for other in [Which::Ingest, Which::Router, Which::Deliverer] {
         if other == which {
-            rig.service(other).start_fatally(point, times);
+            rig.service(other).start_fatally(point.name(), times);
         } else {
             rig.service(other).start();
         }
@@ -158,12 +158,12 @@ async fn dies_reaping(point: Failpoint) {
     let mut rig = Rig::new(1).await;
     rig.ingest.start();
     rig.routers[0].start();
-    rig.deliverers[0].start_fatally(Failpoint::SendAnswered, 50);
+    rig.deliverers[0].start_fatally(Failpoint::SendAnswered.name(), 50);
     rig.until_ready().await;
     let posts = Batch::of_bills(EVENTS).post(&rig.api);
     rig.deliverers[0].dead().await;
     // Without evidence the attempts stay open until their leases lapse.
-    rig.deliverers[0].start_fatally(point, 1);
+    rig.deliverers[0].start_fatally(point.name(), 1);
     rig.deliverers[0].dead().await;
     rig.deliverers[0].start();
     let since = Instant::now();
@@ -195,7 +195,8 @@ async fn dies_sweeping(which: Which) {
     rig.ingest.stop().await;
     // Duplicates are allowed, so a second message for each event is a lawful way to have rows.
     route_messages_of(&rig, "select id from communication_events").await;
-    rig.service(which).start_fatally(Failpoint::SweepLeased, 1);
+    rig.service(which)
+        .start_fatally(Failpoint::SweepLeased.name(), 1);
     rig.service(which).dead().await;
     for service in rig.services() {
         service.start();

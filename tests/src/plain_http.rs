@@ -1,7 +1,7 @@
 //! POSTs to one plain-HTTP URL over kept-alive connections, and nothing else.
 //!
-//! Four webhooks follow each send, so they are most of the simulator's work. A general client costs
-//! several times what the bytes do; this one shares its cores with the system under test.
+//! The simulator's webhooks and the load tool's events are most of what the two do. A general client
+//! costs several times what the bytes do; this one shares its cores with the system under test.
 
 use std::{
     io,
@@ -14,13 +14,13 @@ use tokio::{
 };
 
 /// An answer's head or body beyond this is not read; the connection is closed instead.
-const MOST_READ: usize = 16 * 1024;
+const MOST_READ: usize = 1024 * 1024;
 /// Connections kept for later.
 const MOST_IDLE: usize = 256;
 
 /// Why there is no status.
 #[derive(Debug)]
-pub(super) enum PostError {
+pub(crate) enum PostError {
     /// No connection: the receiver has seen nothing.
     Unreachable,
     /// The connection broke, or what came back is no HTTP.
@@ -28,7 +28,7 @@ pub(super) enum PostError {
 }
 
 /// A receiver of POSTs.
-pub(super) struct PlainHttp {
+pub(crate) struct PlainHttp {
     address: String,
     head: String,
     idle: Mutex<Vec<TcpStream>>,
@@ -36,7 +36,7 @@ pub(super) struct PlainHttp {
 
 impl PlainHttp {
     /// `headers` are complete lines, each with its line end; `None` when `url` is not plain HTTP.
-    pub(super) fn new(url: &reqwest::Url, headers: &str) -> Option<Self> {
+    pub(crate) fn new(url: &reqwest::Url, headers: &str) -> Option<Self> {
         let host = url.host_str().filter(|_| url.scheme() == "http")?;
         let address = format!("{host}:{}", url.port_or_known_default()?);
         let query = url.query().map(|query| format!("?{query}"));
@@ -54,7 +54,7 @@ impl PlainHttp {
     ///
     /// # Errors
     /// See [`PostError`]; only after `Unreachable` it is sure that nothing arrived.
-    pub(super) async fn post(&self, body: &[u8]) -> Result<u16, PostError> {
+    pub(crate) async fn post(&self, body: &[u8]) -> Result<u16, PostError> {
         let mut request = Vec::with_capacity(self.head.len() + 16 + body.len());
         request.extend_from_slice(self.head.as_bytes());
         request.extend_from_slice(format!("{}\r\n\r\n", body.len()).as_bytes());

@@ -1,4 +1,4 @@
-//! One of the three services as a real process that can be killed.
+//! A service as a real process that can be killed.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -6,16 +6,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use shared::runtime::failpoint::Failpoint;
-
 /// The longest that a process may take to start, to die or to stop.
 const PROCESS_BOUND: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// What a service is run from.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its name, for logs and failures.
+    pub name: &'static str,
+    /// The executable.
+    pub path: PathBuf,
+    /// Its command line.
+    pub arguments: Vec<&'static str>,
+}
+
 /// A service: how it is started, and the process while it runs. Ends with its owner.
 #[derive(Debug)]
-pub(crate) struct Service {
-    name: &'static str,
+pub struct Service {
+    program: Program,
     environment: Vec<(&'static str, String)>,
     ops: SocketAddr,
     log: PathBuf,
@@ -24,49 +33,58 @@ pub(crate) struct Service {
 
 impl Service {
     /// A service that is not started yet. It keeps its addresses over every restart.
-    pub(crate) fn new(
-        name: &'static str,
+    #[must_use]
+    pub fn new(
+        program: Program,
         logs: &Path,
         mut environment: Vec<(&'static str, String)>,
     ) -> Self {
         let ops = free_address();
         environment.push(("OPS_LISTEN", ops.to_string()));
         Self {
-            name,
             environment,
             ops,
-            log: logs.join(format!("{name}-{}.log", ops.port())),
+            log: logs.join(format!("{}-{}.log", program.name, ops.port())),
+            program,
             child: None,
         }
     }
 
     /// Where probes and metrics are.
-    pub(crate) const fn ops(&self) -> SocketAddr {
+    #[must_use]
+    pub const fn ops(&self) -> SocketAddr {
         self.ops
     }
 
     /// Its name.
-    pub(crate) const fn name(&self) -> &'static str {
-        self.name
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.program.name
     }
 
     /// Starts it.
-    pub(crate) fn start(&mut self) {
+    ///
+    /// # Panics
+    /// When it runs already, or there is no such program.
+    pub fn start(&mut self) {
         self.spawn(None);
     }
 
-    /// Starts it so that it dies when it has reached a point that often.
-    pub(crate) fn start_fatally(&mut self, point: Failpoint, times: u32) {
-        self.spawn(Some(format!("{}:{times}", point.name())));
+    /// Starts it so that it dies when it has reached a point that often; in a build with failpoints.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_fatally(&mut self, point: &str, times: u32) {
+        self.spawn(Some(format!("{}:{times}", point)));
     }
 
     fn spawn(&mut self, failpoint: Option<String>) {
-        assert!(self.child.is_none(), "{} runs already", self.name);
+        assert!(self.child.is_none(), "{} runs already", self.program.name);
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.expect("because the folder of the logs was made");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_service"));
+        let mut command = Command::new(&self.program.path);
         command
-            .args([self.name, "run"])
+            .args(&self.program.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("POSTO_FAILPOINT", failpoint.unwrap_or_default())
             .stdin(Stdio::null())
@@ -76,7 +94,7 @@ impl Service {
     }
 
     /// Kills it as `kill -9` does.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _gone_already = child.kill();
             let _ = child.wait();
@@ -87,7 +105,7 @@ impl Service {
     ///
     /// # Panics
     /// When it does not stop cleanly within the bound.
-    pub(crate) async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         let pid = self.child.as_ref().expect("because it runs").id();
         let sent = Command::new("kill")
             .args(["-TERM", &pid.to_string()])
@@ -97,16 +115,20 @@ impl Service {
             "SIGTERM to {pid}"
         );
         let status = self.ended().await;
-        assert!(status.success(), "{} stopped with {status}", self.name);
+        assert!(
+            status.success(),
+            "{} stopped with {status}",
+            self.program.name
+        );
     }
 
     /// Waits until it dies of its failpoint.
     ///
     /// # Panics
     /// When it lives on: the point was not reached.
-    pub(crate) async fn dead(&mut self) -> Instant {
+    pub async fn dead(&mut self) -> Instant {
         let status = self.ended().await;
-        assert!(!status.success(), "{} ended by itself", self.name);
+        assert!(!status.success(), "{} ended by itself", self.program.name);
         Instant::now()
     }
 
@@ -121,29 +143,40 @@ impl Service {
             assert!(
                 begun.elapsed() < PROCESS_BOUND,
                 "{} lives on after {PROCESS_BOUND:?}",
-                self.name
+                self.program.name
             );
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     /// Whether the very process that was started still runs.
-    pub(crate) fn lives(&mut self) -> bool {
+    pub fn lives(&mut self) -> bool {
         let child = self.child.as_mut();
         child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Whether it was started and not ended.
+    #[must_use]
+    pub const fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Its pid.
-    pub(crate) fn pid(&self) -> u32 {
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("because it runs").id()
     }
 
     /// The last lines of its log, for a scenario that failed.
-    pub(crate) fn last_words(&self) -> String {
+    #[must_use]
+    pub fn last_words(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let from = lines.len().saturating_sub(15);
-        format!("--- {}\n{}", self.name, lines[from..].join("\n"))
+        format!("--- {}\n{}", self.program.name, lines[from..].join("\n"))
     }
 }
 
@@ -154,7 +187,11 @@ impl Drop for Service {
 }
 
 /// An address on loopback that nobody listens on at this moment.
-pub(crate) fn free_address() -> SocketAddr {
+///
+/// # Panics
+/// When loopback has none left.
+#[must_use]
+pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .expect("because loopback has free ports")
