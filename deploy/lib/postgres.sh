@@ -96,6 +96,10 @@ postgres_start() {
     wait_until 60 postgres_answers || postgres_failed
 }
 
+# Few checkpoints: after each one the first change of every page writes the whole page to the log.
+# No statement of ours is worth compiling.
+readonly PG_TUNING=(-c shared_buffers=256MB -c max_wal_size=4GB -c checkpoint_timeout=15min -c jit=off)
+
 # Log lines carry neither statements nor the values in a DETAIL: those hold customers' data.
 postgres_launch() {
     (
@@ -103,6 +107,7 @@ postgres_launch() {
         start_process postgres postgres "${PG_AS[@]}" "$PG_BIN/postgres" -D "$(readlink -f "$PG_DATA")" -p "${PORT[postgres]}" \
             -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
             -c fsync=on -c max_connections=200 -c timezone=UTC -c log_timezone=UTC \
+            "${PG_TUNING[@]}" \
             -c logging_collector=off -c log_destination=stderr "-clog_line_prefix=%m [%p] " \
             -c log_error_verbosity=terse -c log_min_error_statement=panic
     )

@@ -102,7 +102,8 @@ rabbitmq_environment() {
     export RABBITMQ_NODE_PORT=${PORT[amqp]} RABBITMQ_DIST_PORT=${PORT[erlang_dist]}
     export RABBITMQ_CONFIG_FILE=$RMQ_DIR/rabbitmq RABBITMQ_CONF_ENV_FILE=/dev/null
     export RABBITMQ_ENABLED_PLUGINS_FILE=$RMQ_DIR/enabled_plugins
-    export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}'
+    # Erlang's schedulers spin while they wait for work, which the database beside them pays for.
+    export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none'
 }
 
 # Erlang sizes tables by this limit, and containers often say "a billion".
