@@ -13,6 +13,7 @@ use shared::store::attempts::{self, AttemptResult, ClaimRequest, ClaimedDelivery
 use shared::store::{StoreError, chat};
 use shared::wpp::WppClient;
 use sqlx::{Connection, PgPool};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,10 +21,14 @@ use crate::driver::{self, Outcome};
 use crate::metrics::Metrics;
 use crate::record::{Record, Recorded};
 use crate::retry::{Budget, RetryPolicy, judge};
-use crate::slots::{Place, Slots};
+use crate::slots::{Place, Slot, Slots, Turn};
 
 /// How much longer than a send's own time limit its lease is.
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
+
+/// How long a delivery waits for a place beyond its account's share of the room: then it is held,
+/// and its message is in nobody's way any more.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The lease of an attempt whose send may take `send_timeout`.
 pub(crate) fn lease(send_timeout: Duration) -> Duration {
@@ -82,7 +87,7 @@ impl WhatsappSender {
     /// acked, since from the claim on the attempt's row carries the work. A request that claims
     /// nothing is a stale copy, or its delivery is held.
     ///
-    /// What its account has no room for is held, so that what waits here for a place to send from
+    /// What its account has no room for, or not soon enough, is held, so that what waits here for a place to send from
     /// is bounded for each account and the consumer's hands stay free for the others.
     ///
     /// # Errors
@@ -99,9 +104,13 @@ impl WhatsappSender {
             .ask(account.unwrap_or_default(), lane.unwrap_or_default());
         let slot = match asked {
             Place::Now(slot) => Some(slot),
-            Place::Soon(turn) => tokio::select! {
-                slot = turn => Some(slot.ok_or(Rejected::Stopping)?),
-                () = self.stopping.cancelled() => return Err(Rejected::Stopping),
+            Place::Soon(turn) => Some(self.wait(turn).await?),
+            Place::Perhaps(turn) => match timeout(PATIENCE, self.wait(turn)).await {
+                Ok(slot) => Some(slot?),
+                Err(_) => {
+                    self.slots.lost_patience(account.unwrap_or_default());
+                    None
+                }
             },
             Place::Full => None,
         };
@@ -118,13 +127,25 @@ impl WhatsappSender {
         };
         let sender = self.clone();
         self.tasks.spawn(async move {
-            sender.send_and_record(delivery, claimed_at).await;
-            drop(slot);
+            sender.send_and_record(delivery, slot, claimed_at).await;
         });
         Ok(())
     }
 
-    async fn send_and_record(&self, delivery: ClaimedDelivery, claimed_at: Instant) {
+    /// Waits for a place, but not beyond the stop of the process.
+    async fn wait(&self, turn: Turn) -> Result<Slot, Rejected> {
+        tokio::select! {
+            slot = turn => slot.ok_or(Rejected::Stopping),
+            () = self.stopping.cancelled() => Err(Rejected::Stopping),
+        }
+    }
+
+    async fn send_and_record(
+        &self,
+        delivery: ClaimedDelivery,
+        slot: Option<Slot>,
+        claimed_at: Instant,
+    ) {
         let begun = Instant::now();
         // A late start might end after the lease; a stopping process closes what it has not begun.
         let outcome = if claimed_at.elapsed() > LEASE_MARGIN / 2 || self.stopping.is_cancelled() {
@@ -139,6 +160,8 @@ impl WhatsappSender {
             failpoint!(SendAnswered);
             Some(outcome)
         };
+        // The place is one to send from: who comes next need not wait until this is recorded.
+        drop(slot);
         let result = self.result(&delivery, outcome, begun.elapsed());
         self.log(&delivery, &result);
         let asleep = result.failure_code == Some(FailureCode::SessionNotStarted.as_str());

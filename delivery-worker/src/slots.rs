@@ -3,7 +3,12 @@
 //!
 //! One rule serves both: *an account has at most so many times what it leaves free to others*. With
 //! three times, one alone may have 48 of 64 places, two have 27 each and leave 10, and whoever comes
-//! next always finds one as long as any is free. No clock, no rate, nothing to tune.
+//! next always finds one as long as any is free. No rate, nothing to tune.
+//!
+//! An account that moves may have more wait than its share of the room: while it empties its queue
+//! faster than somebody loses patience it is in nobody's way, and setting its messages aside as data
+//! would cost more than the sends themselves. The first that loses patience makes it *slow*: it has
+//! its share of the room alone until nothing of it waits any more.
 //!
 //! Knows accounts and lanes by name alone; what finds no place becomes data elsewhere.
 
@@ -36,6 +41,9 @@ pub(crate) enum Place {
     Now(Slot),
     /// It comes in turn.
     Soon(Turn),
+    /// It comes in turn, but not at any price: say so when it takes too long
+    /// ([`Slots::lost_patience`]).
+    Perhaps(Turn),
     /// The account has all that it may have, and enough of it waits.
     Full,
 }
@@ -64,14 +72,29 @@ struct Book {
 #[derive(Default)]
 struct Account {
     sending: usize,
-    waiting: [VecDeque<oneshot::Sender<Slot>>; LANES],
+    waiting: [VecDeque<Waiting>; LANES],
     /// When it was served last.
     served: u64,
+    /// Somebody has waited too long for one of its places, and others wait still.
+    slow: bool,
+}
+
+struct Waiting {
+    turn: oneshot::Sender<Slot>,
+    /// Whether it has one of the places to wait in.
+    has_room: bool,
 }
 
 impl Account {
     fn waits(&self) -> usize {
         self.waiting.iter().map(VecDeque::len).sum()
+    }
+
+    /// The one that is served next, off the queue.
+    fn next(&mut self) -> Option<Waiting> {
+        let next = self.waiting.iter_mut().find_map(VecDeque::pop_front);
+        self.slow &= self.waits() > 0;
+        next
     }
 
     fn is_idle(&self) -> bool {
@@ -100,14 +123,29 @@ impl Slots {
             return Place::Now(self.slot(account));
         }
         let rank = rank(lane);
-        if !may_wait(rank, waits, book.room) {
+        let has_room = may_wait(rank, waits, book.room);
+        if !has_room && mine.is_some_and(|mine| mine.slow) {
             return Place::Full;
         }
         let (sender, turn) = oneshot::channel();
-        book.room -= 1;
+        book.room -= usize::from(has_room);
         let mine = book.accounts.entry(account.to_owned()).or_default();
-        mine.waiting[rank].push_back(sender);
-        Place::Soon(Turn(turn))
+        mine.waiting[rank].push_back(Waiting {
+            turn: sender,
+            has_room,
+        });
+        if has_room {
+            Place::Soon(Turn(turn))
+        } else {
+            Place::Perhaps(Turn(turn))
+        }
+    }
+
+    /// Somebody gave up waiting for a place of this account.
+    pub(crate) fn lost_patience(&self, account: &str) {
+        if let Some(mine) = self.book().accounts.get_mut(account) {
+            mine.slow = mine.waits() > 0;
+        }
     }
 
     /// Takes a place back and gives places to those who may have one now.
@@ -122,7 +160,7 @@ impl Slots {
             for (account, waiting) in granted {
                 // Whoever has left the queue meanwhile gives the place back; not by dropping it
                 // here, which would come back to this function once for each of them.
-                if let Err(mut slot) = waiting.send(self.slot(&account)) {
+                if let Err(mut slot) = waiting.turn.send(self.slot(&account)) {
                     back.extend(slot.account.take());
                 }
             }
@@ -172,7 +210,7 @@ impl Book {
 
     /// Gives each free place to the account that has the fewest of those that may have it; among
     /// equals to the one that was served longest ago.
-    fn grant_all(&mut self) -> Vec<(String, oneshot::Sender<Slot>)> {
+    fn grant_all(&mut self) -> Vec<(String, Waiting)> {
         let mut granted = Vec::new();
         loop {
             let next = self
@@ -182,12 +220,9 @@ impl Book {
                 .min_by_key(|(_, it)| (it.sending, it.served))
                 .map(|(account, _)| account.clone());
             let Some(account) = next else { return granted };
-            let first = self
-                .accounts
-                .get_mut(&account)
-                .and_then(|it| it.waiting.iter_mut().find_map(VecDeque::pop_front));
+            let first = self.accounts.get_mut(&account).and_then(Account::next);
             let Some(waiting) = first else { return granted };
-            self.room += 1;
+            self.room += usize::from(waiting.has_room);
             self.take(&account);
             granted.push((account, waiting));
         }
@@ -241,10 +276,13 @@ mod tests {
         }
     }
 
-    /// Queues until it is full; answers how many wait.
+    /// Queues until it is full, for an account that is slow; answers who waits.
     fn crowd(slots: &Slots, account: &str, lane: &str) -> Vec<Turn> {
         std::iter::from_fn(|| match slots.ask(account, lane) {
-            Place::Soon(turn) => Some(turn),
+            Place::Soon(turn) => {
+                slots.lost_patience(account);
+                Some(turn)
+            }
             _ => None,
         })
         .collect()
@@ -279,6 +317,35 @@ mod tests {
         let replies = crowd(&slots, "a", "reply");
         assert_eq!((bulk.len(), notices.len(), replies.len()), (167, 48, 35));
         assert!(!crowd(&slots, "b", "bulk").is_empty(), "others wait beside");
+    }
+
+    #[test]
+    fn an_account_that_moves_may_have_all_wait_until_one_loses_patience() {
+        let slots = Slots::new(1, 4);
+        let mut sending = the_only(&slots, "a");
+        let mut turns: Vec<_> = (0..100)
+            .map(|_| match slots.ask("a", "notice") {
+                Place::Soon(turn) | Place::Perhaps(turn) => turn,
+                _ => panic!("it may wait"),
+            })
+            .collect();
+        assert_eq!(slots.book().room, 1, "the room itself is shared as ever");
+        drop(turns.pop());
+        slots.lost_patience("a");
+        assert!(matches!(slots.ask("a", "reply"), Place::Soon(_)));
+        assert!(matches!(slots.ask("a", "notice"), Place::Full));
+        for turn in &mut turns {
+            sending.clear();
+            sending.push(turn.0.try_recv().expect("each in turn"));
+        }
+        sending.clear();
+        assert!(slots.book().accounts.is_empty());
+        let _sending = the_only(&slots, "a");
+        let _turns: Vec<_> = (0..9).map(|_| slots.ask("a", "notice")).collect();
+        assert!(
+            matches!(slots.ask("a", "notice"), Place::Perhaps(_)),
+            "it moves again"
+        );
     }
 
     #[test]
@@ -326,9 +393,18 @@ mod tests {
         );
     }
 
-    /// What one step of a history does: the account, and whether it asks or gives back.
-    fn steps() -> impl Strategy<Value = Vec<(usize, bool)>> {
-        proptest::collection::vec((0usize..5, any::<bool>()), 0..400)
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Asks,
+        GivesBack,
+        LosesPatience,
+    }
+
+    /// What the accounts do, in turn.
+    fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
+        use Step::{Asks, GivesBack, LosesPatience};
+        let step = prop_oneof![6 => Just(Asks), 5 => Just(GivesBack), 1 => Just(LosesPatience)];
+        proptest::collection::vec((0usize..5, step), 0..400)
     }
 
     proptest! {
@@ -338,29 +414,39 @@ mod tests {
         ) {
             let slots = Slots::new(places, 20);
             let mut sending: Vec<Vec<Slot>> = (0..5).map(|_| Vec::new()).collect();
-            let mut waiting: Vec<Vec<Turn>> = (0..5).map(|_| Vec::new()).collect();
-            for (account, asks) in steps {
-                if asks {
-                    match slots.ask(&account.to_string(), "notice") {
+            // With whether it has room.
+            let mut waiting: Vec<Vec<(Turn, bool)>> = (0..5).map(|_| Vec::new()).collect();
+            for (account, step) in steps {
+                let name = account.to_string();
+                match step {
+                    Step::Asks => match slots.ask(&name, "notice") {
                         Place::Now(slot) => {
                             sending[account].push(slot);
                             let free = slots.book().free;
                             prop_assert!(sending[account].len() <= SHARE * (free + 1));
                         }
-                        Place::Soon(turn) => waiting[account].push(turn),
-                        Place::Full => {}
+                        Place::Soon(turn) => waiting[account].push((turn, true)),
+                        Place::Perhaps(turn) => waiting[account].push((turn, false)),
+                        Place::Full => prop_assert!(slots.book().accounts[&name].slow),
+                    },
+                    Step::GivesBack => {
+                        sending[account].pop();
                     }
-                } else {
-                    sending[account].pop();
+                    Step::LosesPatience => {
+                        if let Some(at) = waiting[account].iter().position(|(_, room)| !room) {
+                            waiting[account].remove(at);
+                            slots.lost_patience(&name);
+                        }
+                    }
                 }
                 for account in 0..5 {
-                    waiting[account].retain_mut(|turn| match turn.0.try_recv() {
+                    waiting[account].retain_mut(|(turn, _)| match turn.0.try_recv() {
                         Ok(slot) => { sending[account].push(slot); false }
                         Err(_) => true,
                     });
                 }
                 let out: usize = sending.iter().map(Vec::len).sum();
-                let queued: usize = waiting.iter().map(Vec::len).sum();
+                let queued = waiting.iter().flatten().filter(|(_, room)| *room).count();
                 let book = slots.book();
                 prop_assert_eq!(book.free + out, places);
                 prop_assert_eq!(book.room + queued, 20);
