@@ -123,6 +123,11 @@ impl ConsumeChannel {
         self.ledger.settle(tag);
     }
 
+    /// How many are settled and not acknowledged.
+    pub(super) fn settled(&self) -> usize {
+        self.ledger.settled()
+    }
+
     /// Acknowledges the contiguous settled prefix, if it grew, and one by one what would wait too
     /// long behind one that is not settled.
     pub(super) async fn acknowledge(&mut self) -> Result<(), Ended> {

@@ -1,8 +1,8 @@
 //! The loop behind a consumer: take, run, acknowledge; hold; stop; begin again after an outage.
 //!
 //! One task owns the channel and the books; handlers run in tasks of their own and report back.
-//! Each turn it starts what may start and acknowledges what may be acknowledged, so nothing waits
-//! for a timer.
+//! Each turn it starts what may start, so nothing waits for a timer to be handled. Acknowledgements
+//! are gathered while handlers are at work: each is a command in the log of a quorum queue.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +25,12 @@ const LONGEST_HOLD: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
+/// So many settled messages are acknowledged at once,
+const ACKNOWLEDGE_FROM: usize = 100;
+/// or what has gathered so long after the first of them. Nobody waits for an acknowledgement; those
+/// that are never written cost a copy each when the process dies.
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(10);
+
 /// A consumer through all its channels.
 pub(super) struct Runner<H> {
     session: Session,
@@ -41,6 +47,8 @@ pub(super) struct Runner<H> {
     round: u64,
     /// Set when asked to stop: until then handlers may finish.
     stop_at: Option<Instant>,
+    /// Set when something is settled and not acknowledged.
+    acknowledge_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -78,6 +86,7 @@ enum Wake {
     Gap,
     Stop,
     StopTimeout,
+    AcknowledgeNow,
 }
 
 type LiveWatch = watch::Receiver<Option<Arc<Live>>>;
@@ -97,6 +106,7 @@ impl<H: Handler> Runner<H> {
             retry_pace: Pace::new(FIRST_RETRY, LONGEST_RETRY),
             round: 0,
             stop_at: None,
+            acknowledge_at: None,
         }
     }
 
@@ -170,6 +180,7 @@ impl<H: Handler> Runner<H> {
             Err(ended) => return ended,
         };
         let mut ready = VecDeque::new();
+        self.acknowledge_at = None;
         loop {
             while let Some(finished) = self.tasks.try_join_next() {
                 if let Err(ended) = self.on_finished(&mut channel, &mut ready, finished) {
@@ -177,10 +188,10 @@ impl<H: Handler> Runner<H> {
                 }
             }
             self.start(&mut ready);
-            if let Err(ended) = channel.acknowledge().await {
+            if let Err(ended) = self.acknowledge(&mut channel).await {
                 return ended;
             }
-            self.show(&channel);
+            self.show_state();
             let idle = self.tasks.is_empty() && (ready.is_empty() || self.mode != Mode::Flowing);
             if self.stop_at.is_some() && idle {
                 channel.close().await;
@@ -208,6 +219,7 @@ impl<H: Handler> Runner<H> {
                     self.stop_at = Some(Instant::now() + self.config.stop_timeout);
                     channel.unsubscribe().await.map(|rest| ready.extend(rest))
                 }
+                Wake::AcknowledgeNow => Ok(()),
                 Wake::StopTimeout => {
                     warn!(
                         queue = self.config.queue.label(),
@@ -260,6 +272,7 @@ impl<H: Handler> Runner<H> {
             Ok(()) = gaps.changed(), if self.stop_at.is_none() => Wake::Gap,
             () = stop.cancelled(), if self.stop_at.is_none() => Wake::Stop,
             () = at(self.stop_at) => Wake::StopTimeout,
+            () = at(self.acknowledge_at) => Wake::AcknowledgeNow,
         }
     }
 
@@ -300,6 +313,8 @@ impl<H: Handler> Runner<H> {
             Settled::Yes => {
                 if current {
                     channel.settle(finished.tag);
+                    self.acknowledge_at
+                        .get_or_insert_with(|| Instant::now() + ACKNOWLEDGE_AFTER);
                 }
                 if finished.probe {
                     self.mode = Mode::Flowing;
@@ -369,15 +384,28 @@ impl<H: Handler> Runner<H> {
         }
     }
 
-    fn show(&self, channel: &ConsumeChannel) {
+    /// Acknowledges what is settled, once it is enough, old enough, or there is nothing else to do.
+    async fn acknowledge(&mut self, channel: &mut ConsumeChannel) -> Result<(), Ended> {
+        let Some(at) = self.acknowledge_at else {
+            return Ok(());
+        };
+        let due =
+            self.tasks.is_empty() || channel.settled() >= ACKNOWLEDGE_FROM || Instant::now() >= at;
+        if due {
+            self.acknowledge_at = None;
+            channel.acknowledge().await?;
+            let oldest = channel.oldest_unsettled_ms();
+            self.config.view.set_oldest_unsettled(oldest);
+        }
+        Ok(())
+    }
+
+    fn show_state(&self) {
         let state = match self.mode {
             Mode::Flowing => ConsumerState::Flowing,
             Mode::Holding { .. } | Mode::Probing { .. } => ConsumerState::Holding,
         };
         self.config.view.set_state(state);
-        self.config
-            .view
-            .set_oldest_unsettled(channel.oldest_unsettled_ms());
     }
 
     /// After the last channel: what still runs may end by itself, within the bound.

@@ -189,10 +189,17 @@ impl ConsumerView {
         self.0.state.store(state as u8, Ordering::Relaxed);
     }
 
+    /// A message was taken; it is not settled.
     pub(super) fn taken(&self, published_ms: i64) {
         self.0
             .newest_taken_ms
             .fetch_max(published_ms, Ordering::Relaxed);
+        if self
+            .oldest_unsettled_ms()
+            .is_none_or(|oldest| published_ms < oldest)
+        {
+            self.set_oldest_unsettled(Some(published_ms));
+        }
     }
 
     pub(super) fn set_oldest_unsettled(&self, published_ms: Option<i64>) {

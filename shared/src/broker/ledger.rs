@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 /// The deliveries of one channel.
 pub(super) struct Ledger {
     taken: VecDeque<Entry>,
-    /// How many are settled behind one that is not.
-    stuck: usize,
+    /// How many are settled and not acknowledged.
+    settled: usize,
     /// How many may be.
     patience: usize,
 }
@@ -36,7 +36,7 @@ impl Ledger {
     pub(super) fn new(patience: usize) -> Self {
         Self {
             taken: VecDeque::new(),
-            stuck: 0,
+            settled: 0,
             patience,
         }
     }
@@ -55,8 +55,13 @@ impl Ledger {
         if let Ok(index) = self.taken.binary_search_by_key(&tag, |entry| entry.tag)
             && !std::mem::replace(&mut self.taken[index].settled, true)
         {
-            self.stuck += 1;
+            self.settled += 1;
         }
+    }
+
+    /// How many are settled and were not answered by [`Self::acknowledge`] yet.
+    pub(super) const fn settled(&self) -> usize {
+        self.settled
     }
 
     /// What to acknowledge, once.
@@ -64,16 +69,16 @@ impl Ledger {
         let mut now = Acknowledgements::default();
         while let Some(entry) = self.taken.pop_front_if(|entry| entry.settled) {
             now.up_to = Some(entry.tag);
-            self.stuck -= 1;
+            self.settled -= 1;
         }
-        if self.stuck > self.patience {
+        if self.settled > self.patience {
             self.taken.retain(|entry| {
                 if entry.settled {
                     now.single.push(entry.tag);
                 }
                 !entry.settled
             });
-            self.stuck = 0;
+            self.settled = 0;
         }
         now
     }
