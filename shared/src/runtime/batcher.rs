@@ -1,8 +1,9 @@
 //! Turns many small commits into few (design §2).
 //!
 //! There is no timer: at most two runs are in flight, and whatever arrives meanwhile is the next
-//! batch. Under light load a batch is one item and waits for nothing. A run happens in a task of
-//! its own: a caller that hangs up cancels nothing.
+//! batch. Under light load a batch is one item and waits for nothing; under heavy load a run waits
+//! for the one before it, so that it grows: two that halve the items between them cost more than
+//! one. A run happens in a task of its own: a caller that hangs up cancels nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio_util::task::TaskTracker;
 
 /// How many runs of one batcher may be in flight.
 const RUNS_IN_FLIGHT: usize = 2;
+/// Beside a run of more items than these, no other is begun.
+const SMALL_RUN: usize = 8;
 /// How often a run that met a deadlock or a serialisation failure is repeated.
 const CONFLICT_REPEATS: u32 = 8;
 /// The most bytes that are collected into one run, one item more at the most.
@@ -146,23 +149,52 @@ async fn collect<J: BatchJob>(
 ) {
     let runs = Arc::new(Semaphore::new(RUNS_IN_FLIGHT));
     while let Some(first) = arrivals.recv().await {
-        let Ok(permit) = Arc::clone(&runs).acquire_owned().await else {
+        let Ok(mut permit) = Arc::clone(&runs).acquire_owned().await else {
             return;
         };
-        let mut weight = J::weight(&first.item);
-        let mut items = vec![first.item];
-        let mut answers = vec![first.done];
-        while items.len() < config.max_items && weight < HEAVIEST_RUN {
-            let Ok(next) = arrivals.try_recv() else { break };
-            weight += J::weight(&next.item);
-            items.push(next.item);
-            answers.push(next.done);
+        let mut batch = Batch::of(first);
+        batch.take_more(&mut arrivals, config.max_items);
+        if batch.items.len() > SMALL_RUN {
+            let Ok(alone) = Arc::clone(&runs).acquire_owned().await else {
+                return;
+            };
+            permit.merge(alone);
+            batch.take_more(&mut arrivals, config.max_items);
         }
         let job = Arc::clone(&job);
         tasks.spawn(async move {
-            run_all(job, config, items, answers).await;
+            run_all(job, config, batch.items, batch.answers).await;
             drop(permit);
         });
+    }
+}
+
+/// What one run is about.
+struct Batch<J: BatchJob> {
+    items: Vec<J::Item>,
+    answers: Answers<J>,
+    weight: usize,
+}
+
+impl<J: BatchJob> Batch<J> {
+    fn of(first: Pending<J>) -> Self {
+        Self {
+            weight: J::weight(&first.item),
+            items: vec![first.item],
+            answers: vec![first.done],
+        }
+    }
+
+    /// Takes what has arrived, as far as there is room for it.
+    fn take_more(&mut self, arrivals: &mut mpsc::Receiver<Pending<J>>, max_items: usize) {
+        while self.items.len() < max_items && self.weight < HEAVIEST_RUN {
+            let Ok(next) = arrivals.try_recv() else {
+                return;
+            };
+            self.weight += J::weight(&next.item);
+            self.items.push(next.item);
+            self.answers.push(next.done);
+        }
     }
 }
 
