@@ -233,10 +233,7 @@ async fn store(
     }
     // Sorted by the key that two batches may collide on, else they deadlock.
     firsts.sort_by_cached_key(|index| items[*index].key());
-    let events: Vec<NewEvent> = firsts
-        .iter()
-        .map(|index| items[*index].event.clone())
-        .collect();
+    let events: Vec<&NewEvent> = firsts.iter().map(|index| &items[*index].event).collect();
     let leased_at = std::time::Instant::now();
     let won: HashMap<Uuid, i64> = events::insert_new(conn, &events)
         .await?

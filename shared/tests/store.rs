@@ -246,7 +246,7 @@ async fn of_concurrent_posts_of_one_key_one_is_stored_and_the_others_find_it(poo
     let posts: Vec<NewEvent> = (0..8).map(|_| event("one")).collect();
     let won = futures_util::future::join_all(posts.iter().map(async |post| {
         let mut conn = connection(&pool).await;
-        let won = events::insert_new(&mut conn, std::slice::from_ref(post))
+        let won = events::insert_new(&mut conn, &[post])
             .await
             .expect("an answer");
         let key = ("billing".to_owned(), 0, "one".to_owned());
@@ -309,7 +309,7 @@ async fn an_event_without_routing_and_message_is_found_and_the_mark_stays_before
 ) {
     let mut conn = connection(&pool).await;
     let lost = event("lost");
-    events::insert_new(&mut conn, std::slice::from_ref(&lost))
+    events::insert_new(&mut conn, &[&lost])
         .await
         .expect("an event");
     let soon = SystemClock.now() + chrono::TimeDelta::hours(1);

@@ -45,13 +45,14 @@ pub async fn find(
                   '{}'::jsonb as "metadata!", null::jsonb as payload, true as "dropped!"
            from latest l
            cross join lateral (
-               select count(*) filter (where state in ('queued', 'held', 'claimed', 'unknown')) as open,
-                      count(*) filter (where state in ('failed', 'dead')) as failed,
-                      max(settled_at) as settled_at, max(retry_count) as retry_count,
-                      max(max_retries) as max_retries, min(next_attempt_at) as next_retry_at,
-                      min(correlation_id) as correlation_id,
-                      min(failure_code) filter (where state in ('failed', 'dead', 'unknown')) as failure_code
-               from deliveries where event_id = l.event_id
+               select count(*) filter (where d.state in ('queued', 'held', 'claimed', 'unknown')) as open,
+                      count(*) filter (where d.state in ('failed', 'dead')) as failed,
+                      max(d.settled_at) as settled_at, max(d.retry_count) as retry_count,
+                      max(d.max_retries) as max_retries, min(d.next_attempt_at) as next_retry_at,
+                      min(d.correlation_id) as correlation_id,
+                      min(d.failure_code) filter (where d.state in ('failed', 'dead', 'unknown')) as failure_code
+               from deliveries d join routings r on r.id = d.routing_id
+               where r.event_id = l.event_id
            ) d
            where not exists (select 1 from communication_events e where e.id = l.event_id)
            order by l.event_id limit $3"#,

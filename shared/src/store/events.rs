@@ -84,7 +84,7 @@ pub struct KeyHolder {
 /// See [`super::StoreError`].
 pub async fn insert_new(
     conn: &mut PgConnection,
-    events: &[NewEvent],
+    events: &[&NewEvent],
 ) -> StoreResult<Vec<(Uuid, i64)>> {
     macro_rules! column {
         ($field:ident) => {

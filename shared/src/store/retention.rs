@@ -159,9 +159,17 @@ pub async fn standing(conn: &mut PgConnection, week: &Week) -> StoreResult<Stand
 pub async fn unsettled(conn: &mut PgConnection, week: &Week) -> StoreResult<Option<String>> {
     let why = sqlx::query_scalar!(
         "select case
+             -- One look for each index of what is open: deliveries have none by event.
              when exists (select 1 from deliveries d
-                          where d.event_id >= $1 and d.event_id < $2
-                            and d.state in ('queued', 'held', 'claimed', 'unknown'))
+                          where d.state = 'queued' and d.next_attempt_at is null
+                            and d.event_id >= $1 and d.event_id < $2)
+                  or exists (select 1 from deliveries d
+                             where d.state = 'queued' and d.next_attempt_at is not null
+                               and d.event_id >= $1 and d.event_id < $2)
+                  or exists (select 1 from deliveries d
+                             where d.state = 'held' and d.event_id >= $1 and d.event_id < $2)
+                  or exists (select 1 from deliveries d
+                             where d.state in ('claimed', 'unknown') and d.event_id >= $1 and d.event_id < $2)
                  then 'a delivery is not settled'
              when exists (select 1 from receipts x
                           where x.event_id >= $1 and x.event_id < $2

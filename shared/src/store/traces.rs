@@ -325,10 +325,12 @@ pub async fn deliveries_of(
     events: &[Uuid],
 ) -> StoreResult<Vec<DeliveryStory>> {
     let rows = sqlx::query!(
-        "select id, routing_id, event_id, channel, channel_id, rule_id, template_key, recipient, body_text, state,
-                held_reason, failure_code, failure_detail, generation, attempt_count, retry_count, max_retries, next_attempt_at,
-                unknown_policy, created_at, sent_at, delivered_at, read_at
-         from deliveries where event_id = any($1) order by id limit $2",
+        "select d.id, d.routing_id, d.event_id, d.channel, d.channel_id, d.rule_id, d.template_key, d.recipient,
+                d.body_text, d.state, d.held_reason, d.failure_code, d.failure_detail, d.generation, d.attempt_count,
+                d.retry_count, d.max_retries, d.next_attempt_at, d.unknown_policy, d.created_at, d.sent_at,
+                d.delivered_at, d.read_at
+         from routings r join deliveries d on d.routing_id = r.id
+         where r.event_id = any($1) order by d.id limit $2",
         events,
         MOST_ROWS,
     )
