@@ -2,26 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, broken};
 use crate::traffic::Batch;
-
-/// Lets events flow for some seconds, breaks the broker in the middle, and judges. `break_it`
-/// answers when the fault is over.
-async fn broken(scenario: &str, break_it: impl AsyncFnOnce(&Rig)) {
-    let mut rig = Rig::started().await;
-    let pids = rig.pids();
-    let posts = Batch::of_bills(300)
-        .over(Duration::from_secs(4))
-        .post(&rig.api);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    break_it(&rig).await;
-    let since = Instant::now();
-    let posted = posts.await.expect("because every post was answered");
-    rig.verdict(scenario, since, &posted).await;
-    assert!(rig.services().all(|service| service.lives()));
-    assert_eq!(rig.pids(), pids, "no service was restarted");
-    rig.end().await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_broker_closes_all_connections() {
@@ -59,7 +41,7 @@ async fn the_broker_is_killed_again_and_again_as_soon_as_it_is_back() {
     let since = Instant::now();
     let posted = posts.await.expect("because every post was answered");
     rig.verdict(
-        "RabbitMQ killed three times, each time as soon as all is ready",
+        "RabbitMQ killed five times, each time as soon as all is ready",
         since,
         &posted,
     )

@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use crate::servers::Servers;
 use crate::service::{Service, free_address};
+use crate::traffic::Batch;
 
 /// The longest that anything is waited for. A claimed send is concluded after its lease, which is
 /// the send's own bound (2 s here) and 15 s.
@@ -262,6 +263,24 @@ impl Rig {
         let logs = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(database);
         let _kept_when_it_cannot_be_removed = std::fs::remove_dir_all(logs);
     }
+}
+
+/// Lets events flow for some seconds, breaks a server in the middle, and judges; no service may be
+/// restarted for it. `break_it` answers when the fault is over.
+pub(crate) async fn broken(scenario: &str, break_it: impl AsyncFnOnce(&Rig)) {
+    let mut rig = Rig::started().await;
+    let pids = rig.pids();
+    let posts = Batch::of_bills(300)
+        .over(Duration::from_secs(4))
+        .post(&rig.api);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    break_it(&rig).await;
+    let since = Instant::now();
+    let posted = posts.await.expect("because every post was answered");
+    rig.verdict(scenario, since, &posted).await;
+    assert!(rig.services().all(|service| service.lives()));
+    assert_eq!(rig.pids(), pids, "no service was restarted");
+    rig.end().await;
 }
 
 /// A client for posts and probes.
