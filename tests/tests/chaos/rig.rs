@@ -28,6 +28,8 @@ pub(crate) struct Rig {
     pub(crate) prefix: String,
     pub(crate) sim: GatewaySim,
     pub(crate) api: String,
+    /// The operators' listener of ingest.
+    pub(crate) admin: String,
     pub(crate) ingest: Service,
     pub(crate) routers: Vec<Service>,
     pub(crate) deliverers: Vec<Service>,
@@ -116,6 +118,7 @@ impl Rig {
             prefix,
             sim,
             api,
+            admin: format!("http://{admin}"),
         }
     }
 
