@@ -51,7 +51,7 @@ async fn the_broker_is_killed_again_and_again_as_soon_as_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_queues_are_deleted_underneath() {
+async fn brief_the_queues_are_deleted_underneath() {
     broken("all queues deleted underneath", async |rig| {
         rig.until("the queues are gone", async |rig| {
             rig.servers.delete_queues(&rig.prefix).await >= 10
