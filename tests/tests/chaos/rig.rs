@@ -271,11 +271,14 @@ impl Rig {
 /// Lets events flow for some seconds, breaks a server in the middle, and judges; no service may be
 /// restarted for it. `break_it` answers when the fault is over.
 pub(crate) async fn broken(scenario: &str, break_it: impl AsyncFnOnce(&Rig)) {
+    broken_over(scenario, Duration::from_secs(4), break_it).await;
+}
+
+/// The same with as many events over that time.
+pub(crate) async fn broken_over(scenario: &str, time: Duration, break_it: impl AsyncFnOnce(&Rig)) {
     let mut rig = Rig::started().await;
     let pids = rig.pids();
-    let posts = Batch::of_bills(300)
-        .over(Duration::from_secs(4))
-        .post(&rig.api);
+    let posts = Batch::of_bills(300).over(time).post(&rig.api);
     tokio::time::sleep(Duration::from_secs(2)).await;
     break_it(&rig).await;
     let since = Instant::now();
