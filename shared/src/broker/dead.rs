@@ -149,12 +149,6 @@ pub fn letter_id(headers: &Map<String, Value>) -> Option<LetterId> {
     headers.get(LETTER_ID)?.as_str()?.parse().ok()
 }
 
-/// The generation that a letter of our own was written for.
-#[must_use]
-pub fn generation(headers: &Map<String, Value>) -> Option<i32> {
-    i32::try_from(headers.get(GENERATION)?.as_i64()?).ok()
-}
-
 /// True for a message that a person moved or copied: a letter of ours or of the broker that was
 /// moved back to its work queue, or a message that did not leave through the relay, which marks
 /// each with its time. An ordinary copy (a redelivery, a second publish of one row) is none of
@@ -273,7 +267,7 @@ mod tests {
     fn our_own_letter_is_known_by_its_headers() {
         let headers = letter().headers();
         assert_eq!(letter_id(&headers), Some(letter().id));
-        assert_eq!(generation(&headers), Some(2));
+        assert_eq!(headers[GENERATION], 2);
         assert_eq!(BrokerDeath::of(&headers), None);
     }
 
