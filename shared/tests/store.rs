@@ -7,7 +7,7 @@ use shared::domain::redrive::{LetterState, Refusal, Way};
 use shared::runtime::clock::{Clock as _, SystemClock};
 use shared::store::attempts::{self, AttemptResult, ClaimRequest, Room};
 use shared::store::audit::Author;
-use shared::store::dead_letters::{self, NewLetter};
+use shared::store::dead_letters::{self, NewLetter, Settled};
 use shared::store::deliveries::{self, NewDelivery, StateChange};
 use shared::store::events::{self, NewEvent};
 use shared::store::outbox::{self, NewMessage};
@@ -361,7 +361,7 @@ async fn given_up(pool: &PgPool) -> (Uuid, Uuid) {
         channel: None,
         template_key: None,
     };
-    let new = dead_letters::insert_new(&mut conn, std::slice::from_ref(&letter)).await;
+    let new = dead_letters::insert(&mut conn, std::slice::from_ref(&letter), Settled::Stays).await;
     assert_eq!(new.expect("a letter"), [letter.id]);
     (delivery, letter.id)
 }
@@ -392,14 +392,16 @@ async fn a_death_is_seen_even_where_a_stale_copy_left_a_letter_that_is_settled(p
     };
     assert_eq!(letter.expect("the letter").state, "dead");
     let repeated = [again(Uuid::new_v4())];
-    let open = dead_letters::insert_or_reopen(&mut conn, &repeated).await;
+    let open = dead_letters::insert(&mut conn, &repeated, Settled::Opens).await;
     assert!(open.expect("a verdict").is_empty(), "it is open already");
 
     dead_letters::settle(&mut conn, &[first], &[LetterState::Discarded])
         .await
         .expect("a discard");
+    let open = dead_letters::insert(&mut conn, &repeated, Settled::Stays).await;
+    assert!(open.expect("a verdict").is_empty(), "it stays settled");
     let second = again(Uuid::new_v4());
-    let open = dead_letters::insert_or_reopen(&mut conn, std::slice::from_ref(&second)).await;
+    let open = dead_letters::insert(&mut conn, std::slice::from_ref(&second), Settled::Opens).await;
     assert_eq!(open.expect("a verdict"), [second.id]);
     let letter = dead_letters::find(&mut conn, second.id)
         .await

@@ -14,10 +14,11 @@ use crate::domain::failure::FailureCode;
 use crate::domain::message::{WorkMessage, WorkQueue};
 use crate::domain::redrive::{LetterState, Refusal};
 use crate::runtime::telemetry::chain;
+use crate::store::StoreResult;
 use crate::store::audit::Author;
+use crate::store::dead_letters::{self, Settled};
 use crate::store::outbox::OutboxRow;
 use crate::store::redrive::{self, Order};
-use crate::store::{StoreResult, dead_letters};
 
 /// What became of a letter of the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,17 +89,20 @@ impl Burial {
         row.made_by = "broker";
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
-        let tried_before = match message {
+        let (settled, tried_before) = match message {
             Some(message) => {
-                mark_subject(&mut tx, message, &letter).await?;
+                let settled = mark_subject(&mut tx, message, &letter).await?;
                 let work = &message.work;
                 let kind = work.subject_kind().as_str();
-                dead_letters::made_by_broker(&mut tx, kind, work.subject()).await? > 0
+                let made = dead_letters::made_by_broker(&mut tx, kind, work.subject()).await?;
+                (settled, made > 0)
             }
-            None => false,
+            None => (Settled::Stays, false),
         };
-        if dead_letters::insert_new(&mut tx, &[row]).await?.is_empty() {
-            // Rolled back with the transaction: its subject was marked when the row was written.
+        let open = dead_letters::insert(&mut tx, &[row], settled).await?;
+        if open.is_empty() {
+            // An open letter tells of it already, also when its subject died only now.
+            tx.commit().await?;
             return Ok((Noted::Before, Vec::new()));
         }
         let (noted, rows) = try_once_more(&mut tx, letter.id.0, tried_before).await?;

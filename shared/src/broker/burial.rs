@@ -20,11 +20,11 @@ use crate::domain::redrive::LetterState;
 use crate::failpoint;
 use crate::runtime::clock::Clock;
 use crate::runtime::telemetry::chain;
+use crate::store::dead_letters::{self, Settled};
 use crate::store::deliveries::{self, StateChange};
 use crate::store::outbox::{self, NewMessage, OutboxRow};
-use crate::store::receipts::{self, Settlement};
 use crate::store::routings::{self, NewRouting};
-use crate::store::{StoreResult, dead_letters, replans};
+use crate::store::{StoreResult, receipts, replans};
 
 /// Buries what consumers give up.
 #[derive(Clone)]
@@ -140,11 +140,12 @@ impl Burial {
             tx.commit().await?;
             return Ok(rows);
         }
-        if let Some(message) = message {
-            mark_subject(&mut tx, message, &letter).await?;
-        }
-        let new = dead_letters::insert_new(&mut tx, &[letter.row(queue, message)]).await?;
-        let messages = if new.is_empty() {
+        let settled = match message {
+            Some(message) => mark_subject(&mut tx, message, &letter).await?,
+            None => Settled::Stays,
+        };
+        let open = dead_letters::insert(&mut tx, &[letter.row(queue, message)], settled).await?;
+        let messages = if open.is_empty() {
             Vec::new()
         } else {
             vec![letter_of(item, queue, &letter)]
@@ -173,22 +174,24 @@ fn letter_of(item: &DeadItem, queue: WorkQueue, letter: &Letter) -> NewMessage {
     }
 }
 
-/// Marks the subject, so that nobody takes it for work whose message was lost.
+/// Marks the subject, so that nobody takes it for work whose message was lost. Answers what the
+/// letter of a stale copy does, should there be one: it makes room only where this very message was
+/// waited for, so that its subject died of it.
 pub(super) async fn mark_subject(
     conn: &mut PgConnection,
     message: &WorkMessage,
     letter: &Letter,
-) -> StoreResult<()> {
-    match &message.work {
+) -> StoreResult<Settled> {
+    let died = match &message.work {
         Work::Route { event_id, run, .. } => {
-            fail_routing(conn, (*event_id, *run), message, letter).await
+            fail_routing(conn, (*event_id, *run), message, letter).await?
         }
         Work::Deliver {
             delivery_id,
             generation,
             attempt,
             ..
-        } => fail_delivery(conn, delivery_id.0, (*generation, *attempt), letter).await,
+        } => fail_delivery(conn, delivery_id.0, (*generation, *attempt), letter).await?,
         Work::Replan {
             delivery_id,
             generation,
@@ -197,27 +200,26 @@ pub(super) async fn mark_subject(
             if !waiting.is_empty() {
                 replans::give_up(conn, delivery_id.0, letter.code.as_str()).await?;
             }
-            Ok(())
+            !waiting.is_empty()
         }
-        Work::ApplyReceipt { receipt_id, .. } => {
-            let settlement = Settlement {
-                id: receipt_id.0,
-                state: "ignored",
-                delivery_id: None,
-                attempt_id: None,
-                effect: Some(format!("given up: {}", letter.code)),
-            };
-            receipts::settle(conn, &[settlement]).await
+        Work::ApplyReceipt {
+            receipt_id,
+            generation,
+        } => {
+            let why = format!("given up: {}", letter.code);
+            receipts::give_up(conn, (receipt_id.0, *generation), &why).await?
         }
-    }
+    };
+    Ok(if died { Settled::Opens } else { Settled::Stays })
 }
 
+/// True when the event waited for this decision.
 async fn fail_routing(
     conn: &mut PgConnection,
     (event_id, run): (EventId, i32),
     message: &WorkMessage,
     letter: &Letter,
-) -> StoreResult<()> {
+) -> StoreResult<bool> {
     let generation = message.work.generation();
     let routing = NewRouting {
         id: RoutingId::generate().0,
@@ -234,22 +236,21 @@ async fn fail_routing(
         error_message: Some("the event could not be routed".to_owned()),
         processing_time_ms: 0.0,
     };
-    if generation == 0 {
-        routings::insert_new(conn, &[&routing]).await?;
+    Ok(if generation == 0 {
+        !routings::insert_new(conn, &[&routing]).await?.is_empty()
     } else {
-        replans::decide_again(conn, &[&routing]).await?;
-    }
-    Ok(())
+        !replans::decide_again(conn, &[&routing]).await?.is_empty()
+    })
 }
 
 /// Only a delivery that waits for this very message dies with it: one that waits for a later
-/// attempt, or to be planned again, does not.
+/// attempt, or to be planned again, does not. True when it died.
 async fn fail_delivery(
     conn: &mut PgConnection,
     id: Uuid,
     (generation, attempt): (i32, i32),
     letter: &Letter,
-) -> StoreResult<()> {
+) -> StoreResult<bool> {
     let changes: Vec<StateChange> = deliveries::lock(conn, &[id])
         .await?
         .into_iter()
@@ -263,5 +264,7 @@ async fn fail_delivery(
             ..StateChange::plain(delivery.id, DeliveryState::Queued, DeliveryState::Dead)
         })
         .collect();
-    deliveries::change_states(conn, &changes).await
+    // The row is locked, so what is written is what was read.
+    deliveries::change_states(conn, &changes).await?;
+    Ok(!changes.is_empty())
 }

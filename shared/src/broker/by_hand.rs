@@ -21,7 +21,7 @@ use crate::store::redrive::{self, Order};
 use crate::store::{StoreError, StoreResult};
 
 /// What the audit log calls whoever moves letters about.
-pub const ACTOR: &str = "management-ui";
+const ACTOR: &str = "management-ui";
 /// How often a transaction that met another one is repeated.
 const CONFLICT_REPEATS: u32 = 5;
 

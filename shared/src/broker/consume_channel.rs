@@ -32,6 +32,8 @@ pub(super) enum Ended {
     Stopped,
     /// Channel or connection broke.
     Lost,
+    /// We closed it to subscribe anew.
+    Anew,
     /// The queue is not there, or the broker cancelled the consumer.
     Missing,
 }

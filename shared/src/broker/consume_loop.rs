@@ -126,6 +126,7 @@ impl<H: Handler> Runner<H> {
             match ended {
                 Ended::Stopped => break,
                 Ended::Lost => warn!(queue, "the consumer lost its channel"),
+                Ended::Anew => info!(queue, "the topology was declared again; subscribing anew"),
                 Ended::Missing => {
                     warn!(queue, "the queue is missing; declaring the topology again");
                     let link = self.session.link(Role::Consume);
@@ -203,7 +204,7 @@ impl<H: Handler> Runner<H> {
             {
                 Wake::Gap => {
                     channel.close().await;
-                    Err(Ended::Lost)
+                    Err(Ended::Anew)
                 }
                 Wake::Taken(taken) => self.on_taken(&mut channel, &mut ready, taken),
                 Wake::Finished(finished) => self.on_finished(&mut channel, &mut ready, finished),

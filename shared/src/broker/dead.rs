@@ -11,7 +11,7 @@ use super::topology::Target;
 use crate::domain::message::{Work, WorkMessage, WorkQueue};
 use crate::domain::redrive::SubjectKind;
 use crate::store::StoreResult;
-use crate::store::dead_letters::{self, FoundLetter, NewLetter};
+use crate::store::dead_letters::{self, FoundLetter, NewLetter, Settled};
 use crate::store::outbox::{NewMessage, encode};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
@@ -122,8 +122,8 @@ impl Letter {
     }
 }
 
-/// Records the letters of deliveries; answers the messages of those that are new. One delivery has
-/// one letter per generation, so a repeated verdict adds nothing.
+/// Records the letters of deliveries that have just died; answers the messages of those that are open
+/// by it. One delivery has one letter per generation, so a repeated verdict adds nothing.
 ///
 /// # Errors
 /// See [`crate::store::StoreError`].
@@ -135,10 +135,10 @@ pub async fn record(
         .iter()
         .map(|(letter, message)| letter.row(message.work.queue(), Some(message)))
         .collect();
-    let new = dead_letters::insert_or_reopen(conn, &rows).await?;
+    let open = dead_letters::insert(conn, &rows, Settled::Opens).await?;
     Ok(letters
         .iter()
-        .filter(|(letter, _)| new.contains(&letter.id.0))
+        .filter(|(letter, _)| open.contains(&letter.id.0))
         .map(|(letter, message)| letter.message(message))
         .collect())
 }
@@ -147,12 +147,6 @@ pub async fn record(
 #[must_use]
 pub fn letter_id(headers: &Map<String, Value>) -> Option<LetterId> {
     headers.get(LETTER_ID)?.as_str()?.parse().ok()
-}
-
-/// The generation that a letter of our own was written for.
-#[must_use]
-pub fn generation(headers: &Map<String, Value>) -> Option<i32> {
-    i32::try_from(headers.get(GENERATION)?.as_i64()?).ok()
 }
 
 /// True for a message that a person moved or copied: a letter of ours or of the broker that was
@@ -273,7 +267,7 @@ mod tests {
     fn our_own_letter_is_known_by_its_headers() {
         let headers = letter().headers();
         assert_eq!(letter_id(&headers), Some(letter().id));
-        assert_eq!(generation(&headers), Some(2));
+        assert_eq!(headers[GENERATION], 2);
         assert_eq!(BrokerDeath::of(&headers), None);
     }
 

@@ -165,25 +165,11 @@ impl Tidy {
             Err(_) => &[],
         };
         let mut dropped = HashSet::new();
-        let mut acked = HashSet::new();
-        for (tag, letter, why) in drops {
-            let ack = look.channel.basic_ack(*tag, BasicAckOptions::default());
-            if live.guard(ack).await.is_err() {
-                break;
+        if settle(live, look, drops).await.is_some() {
+            for (_, letter, why) in drops {
+                self.metrics.dropped(*why, 1);
+                dropped.extend(letter);
             }
-            acked.insert(*tag);
-            self.metrics.dropped(*why, 1);
-            dropped.extend(letter);
-        }
-        // A tag that is acked is none any more: the broker closes the channel over it.
-        let kept = look.copies.iter().map(|(tag, _)| tag);
-        if let Some(last) = kept.rev().find(|tag| !acked.contains(*tag)) {
-            let options = BasicNackOptions {
-                multiple: true,
-                requeue: true,
-            };
-            // Should this fail, closing the channel gives them back too.
-            let _given_back = live.guard(look.channel.basic_nack(*last, options)).await;
         }
         let closing = look.channel.close(200, "tidied".into());
         let _closed_or_gone = timeout(ANSWER_TIMEOUT, closing).await;
@@ -301,6 +287,33 @@ async fn look(live: &Live, queue: String) -> Option<Look> {
         channel,
         copies,
     })
+}
+
+/// Acks what is dropped and gives the rest back, as one transaction of the channel; none when the
+/// broker did not take it.
+///
+/// To the queue it is then two commands. One for each copy is more than its client in the broker has
+/// under way at a time (32), and what waits there behind them is gone with the channel: seen on
+/// 3.10.8, three of four copies lay in their queue again, whose letters were held for tidied.
+async fn settle(live: &Live, look: &Look, drops: &[(u64, Option<Uuid>, Dropped)]) -> Option<()> {
+    answer(live, look.channel.tx_select()).await?;
+    let acked: HashSet<u64> = drops.iter().map(|(tag, ..)| *tag).collect();
+    for tag in &acked {
+        let ack = look.channel.basic_ack(*tag, BasicAckOptions::default());
+        live.guard(ack).await.ok()?;
+    }
+    // A tag that is acked is none any more: the broker closes the channel over it.
+    let kept = look.copies.iter().map(|(tag, _)| tag);
+    if let Some(last) = kept.rev().find(|tag| !acked.contains(*tag)) {
+        let options = BasicNackOptions {
+            multiple: true,
+            requeue: true,
+        };
+        live.guard(look.channel.basic_nack(*last, options))
+            .await
+            .ok()?;
+    }
+    answer(live, look.channel.tx_commit()).await
 }
 
 async fn answer<T>(live: &Live, call: impl Future<Output = lapin::Result<T>>) -> Option<T> {

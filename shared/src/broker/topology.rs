@@ -13,7 +13,7 @@ use crate::domain::message::WorkQueue;
 
 /// Returns of one message before the broker gives it up. Each return counts, also a lost
 /// connection, so a small limit kills the innocent (design §3).
-pub const DELIVERY_LIMIT: i64 = 50;
+const DELIVERY_LIMIT: i64 = 50;
 
 /// Of the queues that have no way on. Unset means 20 from RabbitMQ 4 on, and −1 drops at the
 /// first look on 3.10 (design §3).

@@ -107,11 +107,6 @@ impl<T> Masked<T> {
     pub const fn expose(&self) -> &T {
         &self.0
     }
-
-    /// The value in clear, unwrapped.
-    pub fn into_exposed(self) -> T {
-        self.0
-    }
 }
 
 /// What can be shown masked.

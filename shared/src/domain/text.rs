@@ -20,12 +20,6 @@ impl MessageText {
     pub fn expose(&self) -> &str {
         &self.0
     }
-
-    /// The words, in clear, unwrapped.
-    #[must_use]
-    pub fn into_exposed(self) -> String {
-        self.0
-    }
 }
 
 impl fmt::Debug for MessageText {

@@ -38,14 +38,6 @@ impl DirectoryCache {
         Ok(Self { current })
     }
 
-    /// A directory that never changes, for tests.
-    #[must_use]
-    pub fn fixed(directory: Directory) -> Self {
-        Self {
-            current: watch::channel(Arc::new(directory)).1,
-        }
-    }
-
     /// The directory as of now.
     #[must_use]
     pub fn get(&self) -> Arc<Directory> {

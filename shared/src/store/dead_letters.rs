@@ -46,61 +46,25 @@ pub struct NewLetter {
     pub template_key: Option<String>,
 }
 
-/// Records letters; answers the ids of those that are new. One subject has one letter per
+/// What a letter that is settled does when one about the same generation of its subject is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It stays as it is: nothing died of this message, it was a stale copy.
+    Stays,
+    /// It opens again with the new id: its subject has just died, and only a stale copy can have left
+    /// a letter before that. Else the death would show nowhere.
+    Opens,
+}
+
+/// Records letters; answers the ids of those that are open by it. One subject has one letter per
 /// generation, so a repeated verdict adds nothing.
 ///
 /// # Errors
 /// See [`super::StoreError`].
-pub async fn insert_new(conn: &mut PgConnection, letters: &[NewLetter]) -> StoreResult<Vec<Uuid>> {
-    if letters.is_empty() {
-        return Ok(Vec::new());
-    }
-    macro_rules! column {
-        ($map:expr) => {
-            &letters.iter().map($map).collect::<Vec<_>>()
-        };
-    }
-    let ids = sqlx::query_scalar!(
-        "insert into dead_letters (id, queue, subject_kind, subject_id, generation, failure_code, failure_class,
-                                   attempts, first_failed_at, last_failed_at, trace_id, event_type, tenant_id,
-                                   channel, template_key, run, made_by)
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::integer[], $6::text[], $7::text[],
-                              $8::integer[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[],
-                              $13::bigint[], $14::text[], $15::text[], $16::integer[], $17::text[])
-         on conflict (subject_kind, subject_id, generation) where subject_id is not null do nothing
-         returning id",
-        column!(|l| l.id) as &[Uuid],
-        column!(|l| l.queue.clone()) as &[String],
-        column!(|l| l.subject_kind.to_owned()) as &[String],
-        column!(|l| l.subject_id) as &[Option<Uuid>],
-        column!(|l| l.generation) as &[i32],
-        column!(|l| l.failure_code.to_owned()) as &[String],
-        column!(|l| l.failure_class.clone()) as &[String],
-        column!(|l| l.attempts) as &[i32],
-        column!(|l| l.first_failed_at) as &[DateTime<Utc>],
-        column!(|l| l.last_failed_at) as &[DateTime<Utc>],
-        column!(|l| l.trace_id.clone()) as &[Option<String>],
-        column!(|l| l.event_type.clone()) as &[Option<String>],
-        column!(|l| l.tenant_id) as &[Option<i64>],
-        column!(|l| l.channel.clone()) as &[Option<String>],
-        column!(|l| l.template_key.clone()) as &[Option<String>],
-        column!(|l| l.run) as &[i32],
-        column!(|l| l.made_by.to_owned()) as &[String],
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(ids)
-}
-
-/// Records the letters of deliveries that have just died; answers the ids of those that are open by
-/// it. One delivery has one letter per generation: a settled one, which only a stale copy can have
-/// left, is opened again with the new id, else the death would show nowhere.
-///
-/// # Errors
-/// See [`super::StoreError`].
-pub async fn insert_or_reopen(
+pub async fn insert(
     conn: &mut PgConnection,
     letters: &[NewLetter],
+    settled: Settled,
 ) -> StoreResult<Vec<Uuid>> {
     if letters.is_empty() {
         return Ok(Vec::new());
@@ -118,11 +82,11 @@ pub async fn insert_or_reopen(
                               $8::integer[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[],
                               $13::bigint[], $14::text[], $15::text[], $16::integer[], $17::text[])
          on conflict (subject_kind, subject_id, generation) where subject_id is not null do update
-             set id = excluded.id, queue = excluded.queue, failure_code = excluded.failure_code,
+             set id = excluded.id, queue = excluded.queue, run = excluded.run, failure_code = excluded.failure_code,
                  failure_class = excluded.failure_class, attempts = excluded.attempts,
                  last_failed_at = excluded.last_failed_at, made_by = excluded.made_by, state = 'dead',
                  created_at = now(), settled_at = null, tidied_at = null, tidy_looks = 0
-             where dead_letters.state <> 'dead'
+             where $18 and dead_letters.state <> 'dead'
          returning id",
         column!(|l| l.id) as &[Uuid],
         column!(|l| l.queue.clone()) as &[String],
@@ -141,6 +105,7 @@ pub async fn insert_or_reopen(
         column!(|l| l.template_key.clone()) as &[Option<String>],
         column!(|l| l.run) as &[i32],
         column!(|l| l.made_by.to_owned()) as &[String],
+        settled == Settled::Opens,
     )
     .fetch_all(conn)
     .await?;

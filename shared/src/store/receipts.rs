@@ -269,6 +269,28 @@ pub async fn settle(conn: &mut PgConnection, settlements: &[Settlement]) -> Stor
     Ok(())
 }
 
+/// Gives up a receipt whose message could not be handled; false when it does not wait in that
+/// generation (any more), so that a copy from before a redrive takes nothing with it.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn give_up(
+    conn: &mut PgConnection,
+    (id, generation): (Uuid, i32),
+    why: &str,
+) -> StoreResult<bool> {
+    let done = sqlx::query!(
+        "update receipts set state = 'ignored', delivery_id = null, attempt_id = null, applied_at = null, effect = $3
+         where id = $1 and generation = $2 and state in ('pending', 'unbound')",
+        id,
+        generation,
+        why,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// Finds receipts that wait for one of these attempts: by the gateway's id of the send, or by the
 /// key id that is known by now.
 ///

@@ -203,7 +203,7 @@ impl Protocol {
         Ok(())
     }
 
-    /// `dead_letters::insert_new`, and the letter of one that is new.
+    /// `dead::record`, and the letter of one that is new.
     pub(crate) fn bury(&self, state: &mut State, message: Message) -> Result<(), Full> {
         if insert_letter(state, message.generation()) {
             self.write_letter(state, message)?;

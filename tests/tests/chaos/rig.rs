@@ -12,6 +12,7 @@ use shared::store::pool;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use crate::servers::Servers;
+use crate::traffic::Batch;
 
 /// The longest that anything is waited for. A claimed send is concluded after its lease, which is
 /// the send's own bound (2 s here) and 15 s.
@@ -27,6 +28,8 @@ pub(crate) struct Rig {
     pub(crate) prefix: String,
     pub(crate) sim: GatewaySim,
     pub(crate) api: String,
+    /// The operators' listener of ingest.
+    pub(crate) admin: String,
     pub(crate) ingest: Service,
     pub(crate) routers: Vec<Service>,
     pub(crate) deliverers: Vec<Service>,
@@ -115,6 +118,7 @@ impl Rig {
             prefix,
             sim,
             api,
+            admin: format!("http://{admin}"),
         }
     }
 
@@ -271,6 +275,27 @@ fn program(name: &'static str) -> Program {
         path: PathBuf::from(env!("CARGO_BIN_EXE_service")),
         arguments: vec![name, "run"],
     }
+}
+
+/// Lets events flow for some seconds, breaks a server in the middle, and judges; no service may be
+/// restarted for it. `break_it` answers when the fault is over.
+pub(crate) async fn broken(scenario: &str, break_it: impl AsyncFnOnce(&Rig)) {
+    broken_over(scenario, Duration::from_secs(4), break_it).await;
+}
+
+/// The same with as many events over that time.
+pub(crate) async fn broken_over(scenario: &str, time: Duration, break_it: impl AsyncFnOnce(&Rig)) {
+    let mut rig = Rig::started().await;
+    let pids = rig.pids();
+    let posts = Batch::of_bills(300).over(time).post(&rig.api);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    break_it(&rig).await;
+    let since = Instant::now();
+    let posted = posts.await.expect("because every post was answered");
+    rig.verdict(scenario, since, &posted).await;
+    assert!(rig.services().all(|service| service.lives()));
+    assert_eq!(rig.pids(), pids, "no service was restarted");
+    rig.end().await;
 }
 
 /// A client for posts and probes.

@@ -85,12 +85,6 @@ impl Jid {
         }
     }
 
-    /// The part before the server, without a device, in clear.
-    #[must_use]
-    pub fn expose_user(&self) -> &str {
-        &self.user
-    }
-
     /// The address exactly as the provider gave it, in clear: this is what one answers to.
     #[must_use]
     pub fn expose(&self) -> &str {

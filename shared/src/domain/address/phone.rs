@@ -95,8 +95,7 @@ impl Phone {
     }
 
     /// True for the numbers of Brazil, with or without the ninth digit.
-    #[must_use]
-    pub fn is_brazilian(&self) -> bool {
+    fn is_brazilian(&self) -> bool {
         self.0.starts_with("55") && matches!(self.0.len(), 12 | 13)
     }
 }
