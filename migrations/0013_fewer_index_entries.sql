@@ -12,6 +12,11 @@ drop index deliveries_event_id;
 drop index deliveries_trace_id;
 drop index deliveries_tenant;
 
+-- What a payment may still stop (design §5): nobody looks for the invoice of what was settled.
+drop index deliveries_invoice_key;
+create index deliveries_invoice_key on deliveries (invoice_key)
+    where invoice_key is not null and state in ('queued', 'held');
+
 -- The correlation of an event that names none is its trace, which has an index.
 drop index communication_events_correlation_id;
 create index communication_events_correlation_id on communication_events (correlation_id)

@@ -127,7 +127,9 @@ impl WhatsappSender {
         };
         let sender = self.clone();
         self.tasks.spawn(async move {
-            sender.send_and_record(delivery, slot, claimed_at).await;
+            sender.send_and_record(delivery, claimed_at).await;
+            // Kept until the result is recorded: so many sends are unknown at most if we die.
+            drop(slot);
         });
         Ok(())
     }
@@ -140,12 +142,7 @@ impl WhatsappSender {
         }
     }
 
-    async fn send_and_record(
-        &self,
-        delivery: ClaimedDelivery,
-        slot: Option<Slot>,
-        claimed_at: Instant,
-    ) {
+    async fn send_and_record(&self, delivery: ClaimedDelivery, claimed_at: Instant) {
         let begun = Instant::now();
         // A late start might end after the lease; a stopping process closes what it has not begun.
         let outcome = if claimed_at.elapsed() > LEASE_MARGIN / 2 || self.stopping.is_cancelled() {
@@ -160,8 +157,6 @@ impl WhatsappSender {
             failpoint!(SendAnswered);
             Some(outcome)
         };
-        // The place is one to send from: who comes next need not wait until this is recorded.
-        drop(slot);
         let result = self.result(&delivery, outcome, begun.elapsed());
         self.log(&delivery, &result);
         let asleep = result.failure_code == Some(FailureCode::SessionNotStarted.as_str());

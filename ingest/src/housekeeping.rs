@@ -2,7 +2,7 @@
 //! everything stands ([`crate::ledger`]).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::runtime::telemetry::chain;
 use shared::runtime::vitals::Beat;
@@ -19,8 +19,12 @@ use crate::retention::Retention;
 const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 /// How soon a failed look is repeated.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
-/// How often the ledger is looked at.
+/// How often the ledger is looked at, while a look is quick:
 const AUDIT_EVERY: Duration = Duration::from_secs(5);
+/// so many times as long as it took the work that it looks at has the database to itself,
+const AUDIT_REST: u32 = 20;
+/// but never longer than this.
+const AUDIT_AT_LAST: Duration = Duration::from_secs(30);
 
 /// Cleans until `stopping`.
 pub(crate) async fn clean(
@@ -72,6 +76,7 @@ pub(crate) async fn audit(
     stopping: CancellationToken,
 ) {
     loop {
+        let begun = Instant::now();
         match auditor.look().await {
             Ok(look) => {
                 metrics.show(&look);
@@ -81,8 +86,9 @@ pub(crate) async fn audit(
                 tracing::warn!(error = %chain(&error), "the ledger cannot be looked at, trying again");
             }
         }
+        let rest = (begun.elapsed() * AUDIT_REST).clamp(AUDIT_EVERY, AUDIT_AT_LAST);
         tokio::select! {
-            () = tokio::time::sleep(AUDIT_EVERY) => {}
+            () = tokio::time::sleep(rest) => {}
             () = stopping.cancelled() => return,
         }
     }

@@ -72,7 +72,7 @@ pub(crate) fn render(
         unknown_policy: template.unknown_policy.clone(),
         text: directory
             .templates
-            .render(template, &variables(template, context)),
+            .render(template, variables(template, context)),
     })
 }
 

@@ -4,6 +4,7 @@
 //! with its name, never a gap in a message (product 3.3).
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value, ValueKind};
@@ -128,16 +129,15 @@ impl TemplateBook {
     pub fn render(
         &self,
         template: &Template,
-        variables: &serde_json::Map<String, serde_json::Value>,
+        mut variables: serde_json::Map<String, serde_json::Value>,
     ) -> Result<String, RenderError> {
-        let mut given = variables.clone();
         let mut missing = Vec::new();
         for declared in &template.variables {
             if is_absent(variables.get(&declared.name)) {
                 if declared.required {
                     missing.push(declared.name.as_str());
                 }
-                given.insert(declared.name.clone(), serde_json::Value::Null);
+                variables.insert(declared.name.clone(), serde_json::Value::Null);
             }
         }
         if !missing.is_empty() {
@@ -151,7 +151,7 @@ impl TemplateBook {
             Err(_) => return Err(syntax_fault(template)),
         };
         let text = compiled
-            .render(Value::from(Serde(&given)))
+            .render(Value::from(Serde(&variables)))
             .map_err(|error| fault(&error))?;
         tidy(&text)
     }
@@ -179,8 +179,9 @@ pub fn name_from(expression: &str, context: &serde_json::Value) -> Result<Option
 }
 
 fn evaluate(expression: &str, context: &serde_json::Value) -> Result<Value, String> {
-    let environment = environment(UndefinedBehavior::Chainable);
-    let compiled = environment
+    static ENVIRONMENT: LazyLock<Environment<'static>> =
+        LazyLock::new(|| environment(UndefinedBehavior::Chainable));
+    let compiled = ENVIRONMENT
         .compile_expression(expression)
         .map_err(|error| describe(&error))?;
     compiled
@@ -405,7 +406,7 @@ mod tests {
         let serde_json::Value::Object(variables) = variables else {
             panic!("variables are an object")
         };
-        TemplateBook::compile(vec![template.clone()]).render(&template, &variables)
+        TemplateBook::compile(vec![template.clone()]).render(&template, variables)
     }
 
     #[test]

@@ -110,21 +110,22 @@ pub async fn claim(
     let rows = sqlx::query_as!(
         ClaimedDelivery,
         r#"
-        with input as (
-            select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::integer[], $7::boolean[])
-                as i(attempt_id, delivery_id, generation, attempt, room)
-        ), locked as (
+        with locked as (
             -- By id alone, so that no statistics make the planner walk the backlog; judged on the
-            -- locked version of the row.
+            -- locked version of the row. Joined here, where each row is one look-up: a join of two
+            -- sets without an index compares each with each.
             select d.id, d.state, d.generation, d.attempt_count, d.next_attempt_at, d.channel, d.channel_id,
-                   d.lane, d.recipient_key
-            from deliveries d where d.id = any($2) order by d.id for update
+                   d.lane, d.recipient_key, i.attempt_id, i.generation as asked_generation, i.attempt, i.room
+            from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::integer[], $7::boolean[])
+                 as i(attempt_id, delivery_id, generation, attempt, room)
+            join deliveries d on d.id = i.delivery_id
+            order by d.id for update of d
         ), judged as (
-            select l.id, i.attempt_id, i.attempt, c.provider_account,
+            select l.id, l.attempt_id, l.attempt, c.provider_account,
                    case when c.id is null then null
                         when not c.enabled then 'channel_disabled'
                         when c.session_state = 'down' then 'session_down'
-                        when not i.room then 'account_busy'
+                        when not l.room then 'account_busy'
                         -- Asked for replies alone; the other lanes promise no order.
                         when l.lane = 'reply' and exists (
                             select 1 from deliveries o
@@ -132,9 +133,9 @@ pub async fn claim(
                               and o.lane = 'reply' and o.channel <> 'chat'
                               and o.state in ('queued', 'held', 'claimed') and o.id < l.id
                         ) then 'reply_order' end as hold
-            from locked l join input i on i.delivery_id = l.id
+            from locked l
             left join channels c on c.id = l.channel_id and l.channel <> 'chat'
-            where l.state = 'queued' and l.generation = i.generation and l.attempt_count + 1 = i.attempt
+            where l.state = 'queued' and l.generation = l.asked_generation and l.attempt_count + 1 = l.attempt
               and (l.next_attempt_at is null or l.next_attempt_at <= now())
         ), held as (
             update deliveries d set state = 'held', held_reason = j.hold, updated_at = now()

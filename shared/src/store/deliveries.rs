@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreResult;
@@ -104,28 +105,28 @@ pub async fn insert(conn: &mut PgConnection, deliveries: &[&NewDelivery]) -> Sto
         column!(|d| d.routing_id) as &[Uuid],
         column!(|d| d.ordinal) as &[i32],
         column!(|d| d.event_id) as &[Uuid],
-        column!(|d| d.event_type.clone()) as &[String],
-        column!(|d| d.source_system.clone()) as &[String],
-        column!(|d| d.trace_id.clone()) as &[String],
-        column!(|d| d.correlation_id.clone()) as &[Option<String>],
+        column!(|d| d.event_type.as_str()) as &[&str],
+        column!(|d| d.source_system.as_str()) as &[&str],
+        column!(|d| d.trace_id.as_str()) as &[&str],
+        column!(|d| d.correlation_id.as_deref()) as &[Option<&str>],
         column!(|d| d.tenant_id) as &[Option<i64>],
-        column!(|d| d.channel.clone()) as &[String],
-        column!(|d| d.channel_id.clone()) as &[Option<String>],
-        column!(|d| d.lane.clone()) as &[String],
+        column!(|d| d.channel.as_str()) as &[&str],
+        column!(|d| d.channel_id.as_deref()) as &[Option<&str>],
+        column!(|d| d.lane.as_str()) as &[&str],
         column!(|d| d.rule_id) as &[Option<i64>],
         column!(|d| d.template_id) as &[Option<i64>],
-        column!(|d| d.template_key.clone()) as &[Option<String>],
-        column!(|d| d.recipient.clone()) as &[Option<String>],
-        column!(|d| d.recipient_key.clone()) as &[Option<String>],
-        column!(|d| d.recipient_name.clone()) as &[Option<String>],
-        column!(|d| d.body_text.clone()) as &[Option<String>],
-        column!(|d| d.body_hash.clone()) as &[Option<Vec<u8>>],
-        column!(|d| d.invoice_key.clone()) as &[Option<String>],
-        column!(|d| d.detail.clone()) as &[Value],
-        column!(|d| d.unknown_policy.clone()) as &[String],
-        column!(|d| d.state.as_str().to_owned()) as &[String],
-        column!(|d| d.failure_code.map(str::to_owned)) as &[Option<String>],
-        column!(|d| d.failure_detail.clone()) as &[Option<String>],
+        column!(|d| d.template_key.as_deref()) as &[Option<&str>],
+        column!(|d| d.recipient.as_deref()) as &[Option<&str>],
+        column!(|d| d.recipient_key.as_deref()) as &[Option<&str>],
+        column!(|d| d.recipient_name.as_deref()) as &[Option<&str>],
+        column!(|d| d.body_text.as_deref()) as &[Option<&str>],
+        column!(|d| d.body_hash.as_deref()) as &[Option<&[u8]>],
+        column!(|d| d.invoice_key.as_deref()) as &[Option<&str>],
+        column!(|d| Json(&d.detail)) as &[Json<&Value>],
+        column!(|d| d.unknown_policy.as_str()) as &[&str],
+        column!(|d| d.state.as_str()) as &[&str],
+        column!(|d| d.failure_code) as &[Option<&str>],
+        column!(|d| d.failure_detail.as_deref()) as &[Option<&str>],
         column!(|d| d.max_retries) as &[i32],
     )
     .execute(conn)

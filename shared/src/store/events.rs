@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreResult;
@@ -87,21 +88,10 @@ pub async fn insert_new(
     events: &[&NewEvent],
 ) -> StoreResult<Vec<(Uuid, i64)>> {
     macro_rules! column {
-        ($field:ident) => {
-            &events
-                .iter()
-                .map(|event| event.$field.clone())
-                .collect::<Vec<_>>()
+        ($map:expr) => {
+            &events.iter().copied().map($map).collect::<Vec<_>>()
         };
     }
-    let hashes: Vec<Vec<u8>> = events
-        .iter()
-        .map(|event| event.body_sha256.to_vec())
-        .collect();
-    let directions: Vec<Option<String>> = events
-        .iter()
-        .map(|event| event.direction.map(str::to_owned))
-        .collect();
     let rows = sqlx::query!(
         r#"
         with input as (
@@ -131,36 +121,37 @@ pub async fn insert_new(
             select id, source_system, event_type, tenant_id, source_event_id, key, trace_id,
                    correlation_id, causation_id, occurred_at, received_at, metadata, body, payload,
                    provider_message_id, channel_id, direction, contact_key, invoice_key
-            from input join won on won.event_id = input.id
+            -- `is true` keeps it a look into a hash table; a join would compare each with each.
+            from input where (id in (select event_id from won)) is true
         )
         insert into outbox (target, subject_id, body, available_at)
         select $24, id, message, now() + make_interval(secs => $25)
-        from input join won on won.event_id = input.id
+        from input where (id in (select event_id from won)) is true
         returning subject_id, id
         "#,
-        column!(id) as &[Uuid],
-        column!(source_system) as &[String],
-        column!(scope) as &[i64],
-        column!(key) as &[String],
-        column!(key_ttl_s) as &[f64],
-        &hashes,
-        column!(event_type) as &[String],
-        column!(tenant_id) as &[Option<i64>],
-        column!(source_event_id) as &[Option<String>],
-        column!(trace_id) as &[String],
-        column!(correlation_id) as &[Option<String>],
-        column!(causation_id) as &[Option<String>],
-        column!(occurred_at) as &[DateTime<Utc>],
-        column!(received_at) as &[DateTime<Utc>],
-        column!(metadata) as &[Value],
-        column!(body) as &[Vec<u8>],
-        column!(payload) as &[Option<Value>],
-        column!(provider_message_id) as &[Option<String>],
-        column!(channel_id) as &[Option<String>],
-        &directions as &[Option<String>],
-        column!(contact_key) as &[Option<String>],
-        column!(invoice_key) as &[Option<String>],
-        column!(message) as &[Value],
+        column!(|e: &NewEvent| e.id) as &[Uuid],
+        column!(|e: &NewEvent| e.source_system.as_str()) as &[&str],
+        column!(|e: &NewEvent| e.scope) as &[i64],
+        column!(|e: &NewEvent| e.key.as_str()) as &[&str],
+        column!(|e: &NewEvent| e.key_ttl_s) as &[f64],
+        column!(|e: &NewEvent| e.body_sha256.as_slice()) as &[&[u8]],
+        column!(|e: &NewEvent| e.event_type.as_str()) as &[&str],
+        column!(|e: &NewEvent| e.tenant_id) as &[Option<i64>],
+        column!(|e: &NewEvent| e.source_event_id.as_deref()) as &[Option<&str>],
+        column!(|e: &NewEvent| e.trace_id.as_str()) as &[&str],
+        column!(|e: &NewEvent| e.correlation_id.as_deref()) as &[Option<&str>],
+        column!(|e: &NewEvent| e.causation_id.as_deref()) as &[Option<&str>],
+        column!(|e: &NewEvent| e.occurred_at) as &[DateTime<Utc>],
+        column!(|e: &NewEvent| e.received_at) as &[DateTime<Utc>],
+        column!(|e: &NewEvent| Json(&e.metadata)) as &[Json<&Value>],
+        column!(|e: &NewEvent| e.body.as_slice()) as &[&[u8]],
+        column!(|e: &NewEvent| e.payload.as_ref().map(Json)) as &[Option<Json<&Value>>],
+        column!(|e: &NewEvent| e.provider_message_id.as_deref()) as &[Option<&str>],
+        column!(|e: &NewEvent| e.channel_id.as_deref()) as &[Option<&str>],
+        column!(|e: &NewEvent| e.direction) as &[Option<&str>],
+        column!(|e: &NewEvent| e.contact_key.as_deref()) as &[Option<&str>],
+        column!(|e: &NewEvent| e.invoice_key.as_deref()) as &[Option<&str>],
+        column!(|e: &NewEvent| Json(&e.message)) as &[Json<&Value>],
         WorkQueue::Route.name(),
         HOT_LEASE.as_secs_f64(),
     )

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreResult;
@@ -77,10 +78,10 @@ pub async fn insert(
     let mut bodies = Vec::with_capacity(messages.len());
     let mut headers = Vec::with_capacity(messages.len());
     for message in &messages {
-        targets.push(message.target.clone());
+        targets.push(message.target.as_str());
         subjects.push(message.subject_id);
-        bodies.push(message.body.clone());
-        headers.push(message.headers.clone());
+        bodies.push(Json(&message.body));
+        headers.push(message.headers.as_ref().map(Json));
     }
     // `ordinality` keeps the answer in the order of the messages.
     let ids = sqlx::query_scalar!(
@@ -90,10 +91,10 @@ pub async fn insert(
               with ordinality as i(target, subject_id, body, headers, place)
          order by i.place
          returning id",
-        &targets,
+        &targets as &[&str],
         &subjects,
-        &bodies,
-        &headers as &[Option<Value>],
+        &bodies as &[Json<&Value>],
+        &headers as &[Option<Json<&Value>>],
         HOT_LEASE.as_secs_f64(),
     )
     .fetch_all(conn)

@@ -96,6 +96,10 @@ pub fn open(args: &DatabaseArgs, longest_statement: Duration) -> Result<PgPool, 
             ),
             // No statement of ours reads enough for compiling it to pay.
             ("jit", "off".to_owned()),
+            // Statements are planned once, and mostly while the tables are small: whatever walks a
+            // whole table then would still do so when it has grown.
+            ("enable_seqscan", "off".to_owned()),
+            ("plan_cache_mode", "force_generic_plan".to_owned()),
         ])))
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreResult;
@@ -61,14 +62,14 @@ pub async fn insert_new(
         column!(|r| r.id) as &[Uuid],
         column!(|r| r.event_id) as &[Uuid],
         column!(|r| r.run) as &[i32],
-        column!(|r| r.trace_id.clone()) as &[String],
+        column!(|r| r.trace_id.as_str()) as &[&str],
         column!(|r| r.tenant_id) as &[Option<i64>],
-        column!(|r| r.event_type.clone()) as &[String],
-        column!(|r| r.source_system.clone()) as &[String],
-        column!(|r| r.state.to_owned()) as &[String],
-        column!(|r| r.decision.clone()) as &[Value],
-        column!(|r| r.failure_code.map(str::to_owned)) as &[Option<String>],
-        column!(|r| r.error_message.clone()) as &[Option<String>],
+        column!(|r| r.event_type.as_str()) as &[&str],
+        column!(|r| r.source_system.as_str()) as &[&str],
+        column!(|r| r.state) as &[&str],
+        column!(|r| Json(&r.decision)) as &[Json<&Value>],
+        column!(|r| r.failure_code) as &[Option<&str>],
+        column!(|r| r.error_message.as_deref()) as &[Option<&str>],
         column!(|r| r.processing_time_ms) as &[f64],
     )
     .fetch_all(conn)

@@ -30,7 +30,9 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Node closes idle connections after 5 s by default. A request written into a connection that
 /// the other side is closing has an unknown outcome, so ours are given up a little earlier.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-const POOL_MAX_IDLE: usize = 16;
+/// As many as one process may have sends under way: a connection that is not kept is made anew, at
+/// the price of the send itself.
+const POOL_MAX_IDLE: usize = 256;
 
 /// A client of one WPP Gateway. Cheap to clone; clones share the connections.
 #[derive(Clone)]

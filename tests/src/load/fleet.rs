@@ -20,6 +20,9 @@ use crate::world::{
 /// The longest wait for a service to be ready, or for the ledger to come to rest.
 const BOUND: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Sends of one delivery-worker at one time. The usual number is what a real gateway bears; here the
+/// worker is measured, not the gateway.
+const CONCURRENCY: u16 = 256;
 
 /// The servers that a trial uses.
 #[derive(Clone, Debug)]
@@ -47,6 +50,24 @@ pub enum Programs {
 }
 
 impl Programs {
+    /// Migrates a database with the program that will use it.
+    fn migrate(&self, database_url: &str) -> anyhow::Result<()> {
+        let ingest = self.of("ingest");
+        let arguments = ingest
+            .arguments
+            .iter()
+            .filter(|argument| **argument != "run");
+        let output = std::process::Command::new(&ingest.path)
+            .args(arguments)
+            .arg("migrate")
+            .env("DATABASE_URL", database_url)
+            .output()
+            .with_context(|| format!("{}", ingest.path.display()))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "ingest migrate: {said}");
+        Ok(())
+    }
+
     fn of(&self, name: &'static str) -> Program {
         let (path, arguments) = match (self, name) {
             (Self::Folder(folder), "gateway-sim") => (folder.join(name), Vec::new()),
@@ -120,7 +141,7 @@ impl Fleet {
             },
             BOUND,
         )?;
-        pool::migrate(&db).await?;
+        programs.migrate(&url)?;
         import_reference_data(&db).await?;
         let logs = logs.join(&database);
         std::fs::create_dir_all(&logs)?;
@@ -160,6 +181,7 @@ impl Fleet {
         let sending = with(vec![
             ("WPP_GATEWAY_BASE_URL", gateway.clone()),
             ("WPP_GATEWAY_SECRET", GATEWAY_SECRET.to_owned()),
+            ("DELIVERY_CONCURRENCY", CONCURRENCY.to_string()),
         ]);
         let router = |_| Service::new(programs.of("router-worker"), &logs, common.clone());
         let deliverer = |_| Service::new(programs.of("delivery-worker"), &logs, sending.clone());

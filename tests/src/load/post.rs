@@ -91,7 +91,7 @@ impl Window {
     pub fn of(pace: Pace) -> Self {
         Self(Arc::new(Semaphore::new(match pace {
             Pace::InFlight(most) => most as usize,
-            Pace::Closed | Pace::Rate(_) => Semaphore::MAX_PERMITS,
+            Pace::Closed | Pace::Rate(_) => Semaphore::MAX_PERMITS / 2,
         })))
     }
 
