@@ -1,7 +1,7 @@
 //! Records what attempts came to, a batch in one transaction: the attempts are closed, the
 //! deliveries move, what is given up gets its letter.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use shared::broker::dead::{self, Letter};
@@ -49,20 +49,14 @@ impl BatchJob for Record {
 
     async fn run(&self, items: &[Recorded]) -> Result<Vec<()>, StoreError> {
         let mut conn = self.pool.acquire().await?;
-        let mut tx = conn.begin().await?;
         let results: Vec<&AttemptResult> = items.iter().map(|item| &item.result).collect();
-        let rows = conclude(&mut tx, &results, self.clock.as_ref()).await?;
-        for (channel_id, state, reason) in session_states(items) {
-            if sessions::set_state(&mut tx, channel_id, state, reason).await? && state == "down" {
-                tracing::error!(
-                    channel = channel_id,
-                    failure.code = reason,
-                    "the account cannot send: its deliveries are held"
-                );
-            }
-        }
         failpoint!(RecordWritten);
-        tx.commit().await?;
+        let closed = record_usual(&mut conn, items).await?;
+        let unusual: Vec<&Recorded> = items
+            .iter()
+            .filter(|item| !closed.contains(&item.result.attempt_id))
+            .collect();
+        let rows = self.record_unusual(&mut conn, &unusual).await?;
         failpoint!(RecordCommitted);
         // Given back first: the look for receipts below must not wait for a connection while holding one.
         drop(conn);
@@ -77,7 +71,55 @@ impl BatchJob for Record {
     }
 }
 
+/// Records what was sent and is no reply; answers those attempts.
+async fn record_usual(
+    conn: &mut PgConnection,
+    items: &[Recorded],
+) -> Result<HashSet<Uuid>, StoreError> {
+    let mut sent: Vec<&Recorded> = items
+        .iter()
+        .filter(|item| item.result.outcome == "sent")
+        .collect();
+    if sent.is_empty() {
+        return Ok(HashSet::new());
+    }
+    sent.sort_by_key(|item| item.result.delivery_id);
+    let results: Vec<&AttemptResult> = sent.iter().map(|item| &item.result).collect();
+    let accounts: BTreeSet<&str> = sent
+        .iter()
+        .filter_map(|item| item.channel_id.as_deref())
+        .collect();
+    let accounts: Vec<&str> = accounts.into_iter().collect();
+    let closed = attempts::record_sent(conn, &results, &accounts).await?;
+    Ok(closed.into_iter().collect())
+}
+
 impl Record {
+    /// Records everything else, each by what its delivery has become meanwhile.
+    async fn record_unusual(
+        &self,
+        conn: &mut PgConnection,
+        items: &[&Recorded],
+    ) -> Result<Vec<outbox::OutboxRow>, StoreError> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let results: Vec<&AttemptResult> = items.iter().map(|item| &item.result).collect();
+        let mut tx = conn.begin().await?;
+        let rows = conclude(&mut tx, &results, self.clock.as_ref()).await?;
+        for (channel_id, state, reason) in session_states(items) {
+            if sessions::set_state(&mut tx, channel_id, state, reason).await? && state == "down" {
+                tracing::error!(
+                    channel = channel_id,
+                    failure.code = reason,
+                    "the account cannot send: its deliveries are held"
+                );
+            }
+        }
+        tx.commit().await?;
+        Ok(rows)
+    }
+
     /// Evidence may have come before the answer did; both have committed now, so they can meet.
     /// Whatever fails here is met again by the binder.
     async fn bind_early_receipts(&self, results: &[&AttemptResult]) {
@@ -259,7 +301,7 @@ fn message_of(delivery: &LockedDelivery, channel: Channel, letter: &Letter) -> W
 
 /// What the results say about their accounts' sessions, each account once, sorted: two batches
 /// that update the same rows must take them in one order. A send that worked weighs more.
-fn session_states(items: &[Recorded]) -> Vec<(&str, &'static str, &'static str)> {
+fn session_states<'a>(items: &[&'a Recorded]) -> Vec<(&'a str, &'static str, &'static str)> {
     let mut states: BTreeMap<&str, (&'static str, &'static str)> = BTreeMap::new();
     for item in items {
         let Some(channel_id) = item.channel_id.as_deref() else {

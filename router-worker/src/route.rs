@@ -18,12 +18,12 @@ use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
 use shared::runtime::clock::Clock;
 use shared::store::config::DirectoryCache;
-use shared::store::deliveries::{self, NewDelivery};
+use shared::store::deliveries::NewDelivery;
 use shared::store::events::{self, StoredEvent};
 use shared::store::logs::{self, NewLog};
 use shared::store::outbox::{self, NewMessage};
+use shared::store::plans::{self, NewPlans, NewRouting};
 use shared::store::receipts::{self, NewReceipt};
-use shared::store::routings::{self, NewRouting};
 use shared::store::{StoreError, replans, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
@@ -97,10 +97,17 @@ impl BatchJob for Route {
             .filter(|item| asked.insert((item.event_id, item.run, item.generation)))
             .filter_map(|item| Some(self.decide(found.get(&item.event_id.0)?, item)))
             .collect();
-        let mut tx = conn.begin().await?;
-        let (rows, new) = self.commit(&mut tx, &mut decided).await?;
-        failpoint!(RouteWritten);
-        tx.commit().await?;
+        // Most batches are one statement, which is its own transaction.
+        let (rows, new) = if decided.iter().all(Decided::is_plain) {
+            failpoint!(RouteWritten);
+            self.commit(&mut conn, &mut decided).await?
+        } else {
+            let mut tx = conn.begin().await?;
+            let committed = self.commit(&mut tx, &mut decided).await?;
+            failpoint!(RouteWritten);
+            tx.commit().await?;
+            committed
+        };
         failpoint!(RouteCommitted);
         self.metrics.letters.recorded(&rows);
         self.relay.hand_over(rows);
@@ -202,27 +209,40 @@ impl Route {
         decided: &mut [Decided],
     ) -> Result<(Vec<outbox::OutboxRow>, HashSet<Uuid>), StoreError> {
         decided.sort_by_key(|decided| decided.routing.event_id);
-        let (first, again): (Vec<&NewRouting>, Vec<&NewRouting>) = decided
+        let again: Vec<&NewRouting> = decided
             .iter()
             .map(|decided| &decided.routing)
-            .partition(|routing| routing.generation == 0);
-        let mut new: HashSet<Uuid> = routings::insert_new(conn, &first)
-            .await?
-            .into_iter()
+            .filter(|routing| routing.generation > 0)
             .collect();
         let again = replans::decide_again(conn, &again).await?;
         for decided in decided.iter_mut() {
             decided.take_the_place_of(&again);
         }
-        new.extend(again.iter().map(|(id, ..)| id));
+        let planned = || decided.iter().flat_map(|decided| &decided.deliveries);
+        let plans = NewPlans {
+            routings: decided
+                .iter()
+                .map(|decided| &decided.routing)
+                .filter(|routing| routing.generation == 0)
+                .collect(),
+            decided_again: again.iter().map(|(id, ..)| *id).collect(),
+            deliveries: planned().collect(),
+            messages: planned()
+                .filter(|delivery| delivery.state == DeliveryState::Queued)
+                .filter_map(|delivery| {
+                    let message = work_message(delivery)?;
+                    Some((delivery.routing_id, NewMessage::work(&message)))
+                })
+                .collect(),
+        };
+        let stored = plans::insert(conn, plans).await?;
+        let (new, mut rows) = (stored.routings, stored.messages);
         let mut order: Vec<&Decided> = decided.iter().collect();
         order.retain(|decided| new.contains(&decided.routing.id));
-
         let planned: Vec<&NewDelivery> = order
             .iter()
             .flat_map(|decided| &decided.deliveries)
             .collect();
-        deliveries::insert(conn, &planned).await?;
         let evidence: Vec<&NewReceipt> = order
             .iter()
             .filter_map(|decided| decided.receipt.as_ref())
@@ -230,21 +250,13 @@ impl Route {
         receipts::insert(conn, &evidence).await?;
         self.change_sessions(conn, &order).await?;
 
-        let mut messages: Vec<NewMessage> = Vec::with_capacity(planned.len() + evidence.len());
-        messages.extend(
-            planned
-                .iter()
-                .filter(|delivery| delivery.state == DeliveryState::Queued)
-                .filter_map(|d| work_message(d))
-                .map(|m| NewMessage::work(&m)),
-        );
-        messages.extend(
-            evidence
-                .iter()
-                .filter_map(|receipt| receipt_message(receipt)),
-        );
+        let mut messages: Vec<NewMessage> = evidence
+            .iter()
+            .filter_map(|receipt| receipt_message(receipt))
+            .collect();
         messages.extend(self.letters(conn, &planned).await?);
-        Ok((outbox::insert(conn, messages).await?, new))
+        rows.extend(outbox::insert(conn, messages).await?);
+        Ok((rows, new))
     }
 
     /// In the order of the accounts, so that two batches cannot deadlock; the last word of a
@@ -359,6 +371,17 @@ impl Route {
 }
 
 impl Decided {
+    /// Nothing follows from it but deliveries that wait: one statement writes all of it.
+    fn is_plain(&self) -> bool {
+        self.routing.generation == 0
+            && self.receipt.is_none()
+            && self.session.is_none()
+            && self
+                .deliveries
+                .iter()
+                .all(|delivery| delivery.state != DeliveryState::Dead)
+    }
+
     /// A decision that a redrive asked for keeps the row of the one that failed.
     fn take_the_place_of(&mut self, stored: &[(Uuid, Uuid, i32)]) {
         let own = stored

@@ -11,9 +11,9 @@ use shared::store::dead_letters::{self, NewLetter, Settled};
 use shared::store::deliveries::{self, NewDelivery, StateChange};
 use shared::store::events::{self, NewEvent};
 use shared::store::outbox::{self, NewMessage};
+use shared::store::plans::{self, NewPlans, NewRouting};
 use shared::store::reconcile;
 use shared::store::redrive::{self, Order};
-use shared::store::routings::{self, NewRouting};
 use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::Postgres;
@@ -29,7 +29,7 @@ async fn connection(pool: &PgPool) -> PoolConnection<Postgres> {
 async fn queued(pool: &PgPool, channel: &str, channel_id: Option<&str>) -> Uuid {
     let (routing, delivery) = (Uuid::new_v4(), Uuid::new_v4());
     let mut conn = connection(pool).await;
-    let new = NewRouting {
+    let decision = NewRouting {
         id: routing,
         event_id: Uuid::new_v4(),
         run: 0,
@@ -44,16 +44,13 @@ async fn queued(pool: &PgPool, channel: &str, channel_id: Option<&str>) -> Uuid 
         error_message: None,
         processing_time_ms: 0.0,
     };
-    routings::insert_new(&mut conn, &[&new])
-        .await
-        .expect("a routing");
     let new = NewDelivery {
         id: delivery,
         routing_id: routing,
         ordinal: 0,
-        event_id: new.event_id,
-        event_type: new.event_type.clone(),
-        source_system: new.source_system.clone(),
+        event_id: decision.event_id,
+        event_type: decision.event_type.clone(),
+        source_system: decision.source_system.clone(),
         trace_id: TRACE.to_owned(),
         correlation_id: None,
         tenant_id: None,
@@ -76,9 +73,12 @@ async fn queued(pool: &PgPool, channel: &str, channel_id: Option<&str>) -> Uuid 
         failure_detail: None,
         max_retries: 3,
     };
-    deliveries::insert(&mut conn, &[&new])
-        .await
-        .expect("a delivery");
+    let plans = NewPlans {
+        routings: vec![&decision],
+        deliveries: vec![&new],
+        ..NewPlans::default()
+    };
+    plans::insert(&mut conn, plans).await.expect("a delivery");
     delivery
 }
 

@@ -348,7 +348,7 @@ fn the_rooms_of_shared_know_only_what_the_design_draws() {
                 "store::deliveries",
                 "store::receipts",
                 "store::replans",
-                "store::routings",
+                "store::plans",
             ],
         ),
         (

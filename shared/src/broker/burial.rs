@@ -23,7 +23,7 @@ use crate::runtime::telemetry::chain;
 use crate::store::dead_letters::{self, Settled};
 use crate::store::deliveries::{self, StateChange};
 use crate::store::outbox::{self, NewMessage, OutboxRow};
-use crate::store::routings::{self, NewRouting};
+use crate::store::plans::{self, NewPlans, NewRouting};
 use crate::store::{StoreResult, receipts, replans};
 
 /// Buries what consumers give up.
@@ -237,7 +237,13 @@ async fn fail_routing(
         processing_time_ms: 0.0,
     };
     Ok(if generation == 0 {
-        !routings::insert_new(conn, &[&routing]).await?.is_empty()
+        {
+            let plans = NewPlans {
+                routings: vec![&routing],
+                ..NewPlans::default()
+            };
+            !plans::insert(conn, plans).await?.routings.is_empty()
+        }
     } else {
         !replans::decide_again(conn, &[&routing]).await?.is_empty()
     })

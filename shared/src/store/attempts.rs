@@ -271,6 +271,60 @@ pub async fn close_attempts(
     Ok(closed)
 }
 
+/// Records what is usual, in one statement: attempts that sent the message of a delivery which is
+/// claimed by just them. Also notes that their accounts can send. Answers the attempts that it closed;
+/// the others are for [`close_attempts`], and for whoever decides what they mean. Replies too: the next
+/// of their thread may wait for them.
+///
+/// Invariant: `results` are sorted by delivery, so that two batches cannot deadlock.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn record_sent(
+    conn: &mut PgConnection,
+    results: &[&AttemptResult],
+    accounts: &[&str],
+) -> StoreResult<Vec<Uuid>> {
+    macro_rules! column {
+        ($map:expr) => {
+            &results.iter().map($map).collect::<Vec<_>>()
+        };
+    }
+    let closed = sqlx::query_scalar!(
+        r#"with able as (
+               update channels set session_state = 'up', session_reason = 'sends', session_changed_at = now()
+               where id = any($6) and session_state <> 'up'
+           ), moved as (
+               update deliveries d
+               set state = 'sent', updated_at = now(), failure_code = null, held_reason = null,
+                   next_attempt_at = null, sent_at = coalesce(d.sent_at, now()),
+                   settled_at = coalesce(d.settled_at, now())
+               from unnest($1::uuid[], $2::uuid[]) as i(id, delivery_id)
+               join delivery_attempts a on a.id = i.id
+               where d.id = i.delivery_id and d.state = 'claimed' and d.lane <> 'reply' and a.outcome = 'open'
+                 and a.number = d.attempt_count and a.generation = d.generation
+               returning a.id
+           )
+           update delivery_attempts a
+           set outcome = 'sent', finished_at = now(), duration_ms = i.duration_ms,
+               gateway_correlation_id = coalesce(i.gateway_correlation_id, a.gateway_correlation_id),
+               provider_message_id = coalesce(a.provider_message_id, i.provider_message_id)
+           from unnest($1::uuid[], $3::text[], $4::text[], $5::double precision[])
+                as i(id, gateway_correlation_id, provider_message_id, duration_ms)
+           where a.id = i.id and (a.id in (select id from moved)) is true
+           returning a.id"#,
+        column!(|r| r.attempt_id) as &[Uuid],
+        column!(|r| r.delivery_id) as &[Uuid],
+        column!(|r| r.gateway_correlation_id.as_deref()) as &[Option<&str>],
+        column!(|r| r.provider_message_id.as_deref()) as &[Option<&str>],
+        column!(|r| r.duration_ms) as &[f64],
+        accounts as &[&str],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(closed)
+}
+
 /// An attempt whose lease lapsed with no result.
 #[derive(Clone, Debug)]
 pub struct LapsedAttempt {

@@ -6,7 +6,6 @@
 
 use serde_json::Value;
 use sqlx::PgConnection;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreResult;
@@ -71,67 +70,6 @@ pub struct NewDelivery {
     pub failure_detail: Option<String>,
     /// How many retries it has.
     pub max_retries: i32,
-}
-
-/// Stores planned deliveries.
-///
-/// # Errors
-/// See [`super::StoreError`].
-pub async fn insert(conn: &mut PgConnection, deliveries: &[&NewDelivery]) -> StoreResult<()> {
-    if deliveries.is_empty() {
-        return Ok(());
-    }
-    macro_rules! column {
-        ($map:expr) => {
-            &deliveries.iter().map($map).collect::<Vec<_>>()
-        };
-    }
-    sqlx::query!(
-        "insert into deliveries (
-             id, routing_id, ordinal, event_id, event_type, source_system, trace_id, correlation_id, tenant_id,
-             channel, channel_id, lane, rule_id, template_id, template_key, recipient, recipient_key,
-             recipient_name, body_text, body_hash, invoice_key, detail, unknown_policy, state, failure_code,
-             failure_detail, max_retries, dispatched_at, settled_at)
-         select i.*, now(), case when i.state in ('dead', 'failed') then now() end
-         from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::text[], $7::text[],
-                     $8::text[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[],
-                     $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::bytea[], $21::text[],
-                     $22::jsonb[], $23::text[], $24::text[], $25::text[], $26::text[], $27::integer[])
-              as i(id, routing_id, ordinal, event_id, event_type, source_system, trace_id, correlation_id,
-                   tenant_id, channel, channel_id, lane, rule_id, template_id, template_key, recipient,
-                   recipient_key, recipient_name, body_text, body_hash, invoice_key, detail, unknown_policy,
-                   state, failure_code, failure_detail, max_retries)",
-        column!(|d| d.id) as &[Uuid],
-        column!(|d| d.routing_id) as &[Uuid],
-        column!(|d| d.ordinal) as &[i32],
-        column!(|d| d.event_id) as &[Uuid],
-        column!(|d| d.event_type.as_str()) as &[&str],
-        column!(|d| d.source_system.as_str()) as &[&str],
-        column!(|d| d.trace_id.as_str()) as &[&str],
-        column!(|d| d.correlation_id.as_deref()) as &[Option<&str>],
-        column!(|d| d.tenant_id) as &[Option<i64>],
-        column!(|d| d.channel.as_str()) as &[&str],
-        column!(|d| d.channel_id.as_deref()) as &[Option<&str>],
-        column!(|d| d.lane.as_str()) as &[&str],
-        column!(|d| d.rule_id) as &[Option<i64>],
-        column!(|d| d.template_id) as &[Option<i64>],
-        column!(|d| d.template_key.as_deref()) as &[Option<&str>],
-        column!(|d| d.recipient.as_deref()) as &[Option<&str>],
-        column!(|d| d.recipient_key.as_deref()) as &[Option<&str>],
-        column!(|d| d.recipient_name.as_deref()) as &[Option<&str>],
-        column!(|d| d.body_text.as_deref()) as &[Option<&str>],
-        column!(|d| d.body_hash.as_deref()) as &[Option<&[u8]>],
-        column!(|d| d.invoice_key.as_deref()) as &[Option<&str>],
-        column!(|d| Json(&d.detail)) as &[Json<&Value>],
-        column!(|d| d.unknown_policy.as_str()) as &[&str],
-        column!(|d| d.state.as_str()) as &[&str],
-        column!(|d| d.failure_code) as &[Option<&str>],
-        column!(|d| d.failure_detail.as_deref()) as &[Option<&str>],
-        column!(|d| d.max_retries) as &[i32],
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// A delivery locked for a change of its state.

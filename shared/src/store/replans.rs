@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::StoreResult;
 use super::deliveries::NewDelivery;
-use super::routings::NewRouting;
+use super::plans::NewRouting;
 
 /// A delivery that waits to be planned again.
 #[derive(Clone, Debug)]
