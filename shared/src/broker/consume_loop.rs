@@ -2,7 +2,7 @@
 //!
 //! One task owns the channel and the books; handlers run in tasks of their own and report back.
 //! Each turn it starts what may start, so nothing waits for a timer to be handled. Acknowledgements
-//! are gathered while handlers are at work: each is a command in the log of a quorum queue.
+//! are gathered for a moment: each is a command in the log of a quorum queue.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 const ACKNOWLEDGE_FROM: usize = 100;
 /// or what has gathered so long after the first of them. Nobody waits for an acknowledgement; those
 /// that are never written cost a copy each when the process dies.
-const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(10);
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(20);
 
 /// A consumer through all its channels.
 pub(super) struct Runner<H> {
@@ -385,7 +385,7 @@ impl<H: Handler> Runner<H> {
         }
     }
 
-    /// Acknowledges what is settled, once it is enough, old enough, or there is nothing else to do.
+    /// Acknowledges what is settled, once it is enough or old enough.
     async fn acknowledge(&mut self, channel: &mut ConsumeChannel) -> Result<(), Ended> {
         let Some(at) = self.acknowledge_at else {
             return Ok(());

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -38,6 +39,10 @@ const DELETES_WAITING: usize = 64;
 
 /// Ids of one delete.
 const DELETE_BATCH: usize = 2_000;
+
+/// How long confirmed ids are gathered for one delete. Nobody waits for it; far below the lease of a
+/// row, after which the sweeper would publish it again.
+const DELETE_AFTER: Duration = Duration::from_millis(100);
 
 /// A committed row of the outbox.
 #[derive(Clone)]
@@ -284,8 +289,9 @@ async fn delete_confirmed<S: OutboxStore>(
                 None => return,
             }
         }
+        let until = tokio::time::Instant::now() + DELETE_AFTER;
         while ids.len() < DELETE_BATCH
-            && let Ok(more) = confirmed.try_recv()
+            && let Ok(Some(more)) = timeout_at(until, confirmed.recv()).await
         {
             ids.extend(more);
         }

@@ -112,14 +112,19 @@ pub async fn insert(
         .collect())
 }
 
-/// Deletes rows whose messages the broker confirmed.
+/// Deletes rows whose messages the broker confirmed. Not waited for until it is on disk: what a crash
+/// brings back is published once more.
 ///
 /// # Errors
 /// See [`super::StoreError`]; rows that stay are published again, which is allowed.
 pub async fn delete(conn: &mut PgConnection, ids: &[i64]) -> StoreResult<()> {
-    sqlx::query!("delete from outbox where id = any($1)", ids)
-        .execute(conn)
-        .await?;
+    sqlx::query!(
+        "delete from outbox
+         where id = any($1) and (select set_config('synchronous_commit', 'off', true)) is not null",
+        ids
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
