@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 
 /// How many runs of one batcher may be in flight.
 const RUNS_IN_FLIGHT: usize = 2;
-/// Beside a run of more items than these, no other is begun.
-const SMALL_RUN: usize = 8;
+/// Beside a run of more items than this, no other is begun.
+const SMALL_RUN: usize = 1;
 /// How often a run that met a deadlock or a serialisation failure is repeated.
 const CONFLICT_REPEATS: u32 = 8;
 /// The most bytes that are collected into one run, one item more at the most.
