@@ -44,8 +44,6 @@ pub enum Setup {
     Plain,
     /// So many events of earlier weeks, routed, delivered and read.
     History(u64),
-    /// Each event goes out over WhatsApp and onto two more ways.
-    FanOut,
     /// Every so-manieth message is for a recipient at whom the gateway takes so long.
     SlowRecipient {
         /// One of how many events.
@@ -223,15 +221,6 @@ pub fn all() -> Vec<Figure> {
                 deliverers: 4,
             },
         ),
-        Figure {
-            setup: Setup::FanOut,
-            ..plain(
-                "fan-out",
-                "post to gateway, three deliveries for each event",
-                SUSTAINED,
-                WHOLE_WAY,
-            )
-        },
         Figure {
             setup: Setup::SlowRecipient {
                 every: 100,

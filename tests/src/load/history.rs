@@ -35,16 +35,3 @@ pub async fn make(fleet: &Fleet, events: u64) -> anyhow::Result<()> {
     fleet.run_sql("vacuum analyze").await?;
     fleet.run_sql("checkpoint").await
 }
-
-/// Lets each event go onto a thread too.
-///
-/// # Errors
-/// The database refuses it.
-pub async fn make_rules(fleet: &Fleet) -> anyhow::Result<()> {
-    fleet
-        .run_sql(
-            "insert into routing_rules (name, event_type, channel, priority)
-             values ('load-chat', 'billing.invoice.overdue', 'chat', 40)",
-        )
-        .await
-}

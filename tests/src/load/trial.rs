@@ -155,7 +155,6 @@ async fn prepare(figure: &Figure, fleet: &Fleet, warmed: u64) -> anyhow::Result<
     match figure.setup {
         Setup::Plain => {}
         Setup::History(events) => history::make(fleet, events).await?,
-        Setup::FanOut => history::make_rules(fleet).await?,
         Setup::SlowRecipient { every, by } => {
             let slow: Vec<String> = (warmed..warmed + figure.load.events)
                 .step_by(usize::try_from(every)?)
@@ -243,7 +242,7 @@ async fn quarters(
     window: &Window,
     watch: &Mutex<Watch>,
 ) -> anyhow::Result<Posted> {
-    if matches!(load.pace, Pace::Rate(_)) || load.events % (4 * load.batch) != 0 {
+    if matches!(load.pace, Pace::Rate(_)) || !load.events.is_multiple_of(4 * load.batch) {
         return post(target, load, events, window).await;
     }
     let quarter = Load {
