@@ -8,7 +8,8 @@
 //! An account that moves may have more wait than its share of the room: while it empties its queue
 //! faster than somebody loses patience it is in nobody's way, and setting its messages aside as data
 //! would cost more than the sends themselves. The first that loses patience makes it *slow*: it has
-//! its share of the room alone until nothing of it waits any more.
+//! its share of the room alone until nothing of it waits any more, or so many were served without
+//! another losing patience that it was a moment's hiccup.
 //!
 //! Knows accounts and lanes by name alone; what finds no place becomes data elsewhere.
 
@@ -23,6 +24,8 @@ use tokio::sync::oneshot;
 const SHARE: usize = 3;
 /// The lanes, by who is served first.
 const LANES: usize = 3;
+/// How many an account serves before it is no longer slow.
+const PROBATION: u32 = 500;
 
 /// All places of this process; clones share them.
 #[derive(Clone)]
@@ -75,8 +78,9 @@ struct Account {
     waiting: [VecDeque<Waiting>; LANES],
     /// When it was served last.
     served: u64,
-    /// Somebody has waited too long for one of its places, and others wait still.
-    slow: bool,
+    /// Above 0: somebody has waited too long for one of its places, and so many are to be served
+    /// before that is forgotten.
+    probation: u32,
 }
 
 struct Waiting {
@@ -93,8 +97,15 @@ impl Account {
     /// The one that is served next, off the queue.
     fn next(&mut self) -> Option<Waiting> {
         let next = self.waiting.iter_mut().find_map(VecDeque::pop_front);
-        self.slow &= self.waits() > 0;
+        self.probation = match self.waits() {
+            0 => 0,
+            _ => self.probation.saturating_sub(1),
+        };
         next
+    }
+
+    fn is_slow(&self) -> bool {
+        self.probation > 0
     }
 
     fn is_idle(&self) -> bool {
@@ -124,7 +135,7 @@ impl Slots {
         }
         let rank = rank(lane);
         let has_room = may_wait(rank, waits, book.room);
-        if !has_room && mine.is_some_and(|mine| mine.slow) {
+        if !has_room && mine.is_some_and(Account::is_slow) {
             return Place::Full;
         }
         let (sender, turn) = oneshot::channel();
@@ -144,7 +155,7 @@ impl Slots {
     /// Somebody gave up waiting for a place of this account.
     pub(crate) fn lost_patience(&self, account: &str) {
         if let Some(mine) = self.book().accounts.get_mut(account) {
-            mine.slow = mine.waits() > 0;
+            mine.probation = if mine.waits() > 0 { PROBATION } else { 0 };
         }
     }
 
@@ -348,6 +359,26 @@ mod tests {
     }
 
     #[test]
+    fn a_hiccup_is_forgotten_when_enough_were_served_since() {
+        let slots = Slots::new(1, 4);
+        let mut sending = the_only(&slots, "a");
+        let ask = || match slots.ask("a", "notice") {
+            Place::Soon(turn) | Place::Perhaps(turn) => Some(turn),
+            Place::Full => None,
+            Place::Now(_) => panic!("others wait"),
+        };
+        let mut turns: VecDeque<_> = (0..600).filter_map(|_| ask()).collect();
+        slots.lost_patience("a");
+        for served in 0..PROBATION {
+            assert!(ask().is_none(), "slow, {served} served since");
+            sending.clear();
+            let mut turn = turns.pop_front().expect("enough wait");
+            sending.push(turn.0.try_recv().expect("each in turn"));
+        }
+        assert!(ask().is_some(), "it moves");
+    }
+
+    #[test]
     fn replies_are_served_before_notices_before_bulk_and_each_in_turn() {
         let slots = Slots::new(1, 500);
         let mut sending = the_only(&slots, "a");
@@ -426,7 +457,7 @@ mod tests {
                         }
                         Place::Soon(turn) => waiting[account].push((turn, true)),
                         Place::Perhaps(turn) => waiting[account].push((turn, false)),
-                        Place::Full => prop_assert!(slots.book().accounts[&name].slow),
+                        Place::Full => prop_assert!(slots.book().accounts[&name].is_slow()),
                     },
                     Step::GivesBack => {
                         sending[account].pop();
