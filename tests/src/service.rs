@@ -27,6 +27,8 @@ pub struct Service {
     program: Program,
     environment: Vec<(&'static str, String)>,
     ops: SocketAddr,
+    /// Keeps the port of `ops` from everybody else until the first start.
+    reserved: Option<TcpListener>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -39,11 +41,15 @@ impl Service {
         logs: &Path,
         mut environment: Vec<(&'static str, String)>,
     ) -> Self {
-        let ops = free_address();
+        let reserved = free_listener();
+        let ops = reserved
+            .local_addr()
+            .expect("because a listener has an address");
         environment.push(("OPS_LISTEN", ops.to_string()));
         Self {
             environment,
             ops,
+            reserved: Some(reserved),
             log: logs.join(format!("{}-{}.log", program.name, ops.port())),
             program,
             child: None,
@@ -80,6 +86,7 @@ impl Service {
 
     fn spawn(&mut self, failpoint: Option<String>) {
         assert!(self.child.is_none(), "{} runs already", self.program.name);
+        drop(self.reserved.take());
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.expect("because the folder of the logs was made");
         let mut command = Command::new(&self.program.path);
@@ -192,7 +199,11 @@ impl Drop for Service {
 /// When loopback has none left.
 #[must_use]
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("because loopback has free ports")
+    free_listener()
+        .local_addr()
+        .expect("because a listener has an address")
+}
+
+fn free_listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("because loopback has free ports")
 }

@@ -189,7 +189,8 @@ async fn measure(figure: &Figure, fleet: &mut Fleet, warmed: u64) -> anyhow::Res
         for worker in fleet.watched_workers() {
             watch.lock().await.add(worker);
         }
-        fleet.gateway.until_arrived(expected, &window).await?;
+        let arrived = fleet.gateway.until_arrived(expected, &window);
+        tokio::try_join!(arrived, fleet.workers_ready())?;
     }
     let gateway = match figure.start {
         Start::Never => None,
