@@ -2,6 +2,8 @@
 //! against the message, one more try alone. A message that ends the process it runs in then takes
 //! no other with it, and one that was innocent is not lost (design §3).
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use sqlx::{Connection, PgConnection};
 
@@ -81,7 +83,7 @@ impl Burial {
             queue: Queue::Work(queue),
             message: message.cloned(),
             body: Vec::new(),
-            headers: Map::new(),
+            headers: Arc::default(),
             delivery_count: 0,
         };
         let letter = self.letter(&item, queue);

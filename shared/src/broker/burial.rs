@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -22,7 +23,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::telemetry::chain;
 use crate::store::dead_letters::{self, Settled};
 use crate::store::deliveries::{self, StateChange};
-use crate::store::outbox::{self, NewMessage, OutboxRow};
+use crate::store::outbox::{self, MessageJson, NewMessage, OutboxRow};
 use crate::store::plans::{self, NewPlans, NewRouting};
 use crate::store::{StoreResult, receipts, replans};
 
@@ -168,10 +169,18 @@ fn letter_of(item: &DeadItem, queue: WorkQueue, letter: &Letter) -> NewMessage {
         None => NewMessage {
             target: Target::Letter(queue).to_string(),
             subject_id: letter.id.0,
-            body: json!({"unreadable_bytes": item.body.len(), "sha256": hex::encode(Sha256::digest(&item.body))}),
+            body: unreadable(&item.body),
             headers: Some(Value::Object(letter.headers())),
         },
     }
+}
+
+/// What stands for bytes that are no message of ours.
+fn unreadable(bytes: &[u8]) -> MessageJson {
+    to_raw_value(
+        &json!({"unreadable_bytes": bytes.len(), "sha256": hex::encode(Sha256::digest(bytes))}),
+    )
+    .expect("a number and a text always have a JSON form")
 }
 
 /// Marks the subject, so that nobody takes it for work whose message was lost. Answers what the

@@ -60,6 +60,10 @@ impl ByHand {
         if !dead::is_by_hand(&incoming.headers) {
             return None;
         }
+        Box::pin(self.take_moved(incoming)).await
+    }
+
+    async fn take_moved(&self, incoming: &Incoming) -> Option<Verdict> {
         let mut repeats = 0;
         let taken = loop {
             match self.judge(incoming).await {

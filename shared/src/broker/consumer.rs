@@ -66,7 +66,7 @@ pub struct Incoming {
     /// The broker has delivered it before.
     pub redelivered: bool,
     /// All headers.
-    pub headers: Map<String, Value>,
+    pub headers: Arc<Map<String, Value>>,
 }
 
 /// What is to become of a message (design §1.7).
@@ -92,7 +92,7 @@ pub struct DeadItem {
     /// Its bytes, whatever they are.
     pub body: Vec<u8>,
     /// All headers.
-    pub headers: Map<String, Value>,
+    pub headers: Arc<Map<String, Value>>,
     /// How often the broker has seen it come back.
     pub delivery_count: u32,
 }

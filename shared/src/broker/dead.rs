@@ -12,7 +12,7 @@ use crate::domain::message::{Work, WorkMessage, WorkQueue};
 use crate::domain::redrive::SubjectKind;
 use crate::store::StoreResult;
 use crate::store::dead_letters::{self, FoundLetter, NewLetter, Settled};
-use crate::store::outbox::{NewMessage, encode};
+use crate::store::outbox::{MessageJson, NewMessage, encode};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
 
@@ -166,7 +166,7 @@ pub fn is_moved_letter(headers: &Map<String, Value>) -> bool {
 
 /// A letter that goes back to its dead queue, because it may not be redriven as it is.
 #[must_use]
-pub fn put_back(letter: &FoundLetter, body: Value) -> Option<NewMessage> {
+pub fn put_back(letter: &FoundLetter, body: MessageJson) -> Option<NewMessage> {
     let queue = WorkQueue::by_name(&letter.queue)?;
     let headers = Letter {
         id: LetterId(letter.id),
@@ -305,7 +305,7 @@ mod tests {
             channel: letter.channel.map(|channel| channel.as_str().to_owned()),
             template_key: letter.template.clone(),
         };
-        let back = put_back(&row, Value::Null).unwrap();
+        let back = put_back(&row, MessageJson::default()).unwrap();
         assert_eq!(back.headers, Some(Value::Object(letter.headers())));
         assert_eq!(back.target, "dead:hub.deliveries.whatsapp");
     }

@@ -148,7 +148,7 @@ mod tests {
         OutboxRow {
             id: 1,
             target: target.to_owned(),
-            body: Value::Null,
+            body: crate::store::outbox::MessageJson::default(),
             headers,
             leased_at: std::time::Instant::now(),
         }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use prometheus::Registry;
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
 use sqlx::PgPool;
 
 use super::publisher::Publisher;
@@ -66,20 +67,24 @@ impl Relay {
 /// A row whose target this build does not know stays for the build that wrote it. A work message
 /// carries its trace as a `traceparent` header too, for tools that know nothing of its body.
 fn hot_row(row: OutboxRow) -> Option<HotRow> {
-    let target = row.target.parse().ok()?;
-    let mut headers = match row.headers {
-        Some(Value::Object(headers)) => headers,
-        _ => Map::new(),
-    };
-    let trace_id = row.body.get("trace_id").and_then(Value::as_str);
-    if let (Target::Work(_), Some(trace_id)) = (target, trace_id) {
-        let traceparent = format!("00-{trace_id}-{:016x}-01", row.id);
-        headers.insert("traceparent".to_owned(), traceparent.into());
+    #[derive(Deserialize)]
+    struct Traced<'a> {
+        trace_id: &'a str,
     }
+    let target = row.target.parse().ok()?;
+    let traced = match target {
+        Target::Work(_) => serde_json::from_str::<Traced<'_>>(row.body.get()).ok(),
+        Target::Letter(_) => None,
+    };
+    let traceparent = traced.map(|traced| format!("00-{}-{:016x}-01", traced.trace_id, row.id));
     Some(HotRow {
         id: row.id,
         target,
-        body: row.body.to_string().into_bytes(),
-        headers: (!headers.is_empty()).then_some(headers),
+        traceparent,
+        body: String::from(Box::<str>::from(row.body)).into_bytes(),
+        headers: match row.headers {
+            Some(Value::Object(headers)) => Some(headers),
+            _ => None,
+        },
     })
 }

@@ -26,7 +26,7 @@ pub(super) struct Parcel {
 struct Contents {
     queue: Queue,
     body: Vec<u8>,
-    headers: Map<String, Value>,
+    headers: Arc<Map<String, Value>>,
     redelivered: bool,
 }
 
@@ -45,7 +45,7 @@ impl Parcel {
             tag: delivery.delivery_tag,
             contents: Arc::new(Contents {
                 queue,
-                headers: headers.map(from_table).unwrap_or_default(),
+                headers: Arc::new(headers.map(from_table).unwrap_or_default()),
                 redelivered: delivery.redelivered,
                 body: delivery.data,
             }),
@@ -63,6 +63,9 @@ impl Parcel {
     }
 
     /// Runs it to a verdict and, when it is dead, until its letter is written.
+    ///
+    /// What is seldom done is boxed here and in the handlers: a task is moved about and kept as large
+    /// as the largest thing that it may ever do, and there is one for every message taken.
     pub(super) async fn run<H: Handler>(self, handler: &H) -> Settled {
         let code = match self.dead {
             Some(code) => code,
@@ -72,6 +75,10 @@ impl Parcel {
                 Verdict::Dead(code) => code,
             },
         };
+        Box::pin(self.bury(code, handler)).await
+    }
+
+    async fn bury<H: Handler>(self, code: FailureCode, handler: &H) -> Settled {
         let item = self.dead_item(code);
         let recorded = AssertUnwindSafe(async { handler.dead(item).await })
             .catch_unwind()
@@ -105,7 +112,7 @@ impl Parcel {
             alone: self.is_alone(),
             published_at_ms: self.published_ms(),
             redelivered: self.contents.redelivered,
-            headers: self.contents.headers.clone(),
+            headers: Arc::clone(&self.contents.headers),
         }
     }
 
@@ -115,7 +122,7 @@ impl Parcel {
             queue: self.contents.queue,
             message: serde_json::from_slice(&self.contents.body).ok(),
             body: self.contents.body.clone(),
-            headers: self.contents.headers.clone(),
+            headers: Arc::clone(&self.contents.headers),
             delivery_count: self.delivery_count(),
         }
     }

@@ -45,6 +45,8 @@ pub struct Outbound {
     pub message_id: String,
     /// JSON.
     pub body: Vec<u8>,
+    /// The header `traceparent`.
+    pub traceparent: Option<String>,
     /// Further headers.
     pub headers: Option<Map<String, Value>>,
 }
@@ -265,6 +267,10 @@ fn properties(message: &Outbound) -> BasicProperties {
     let published_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let mut headers = message.headers.as_ref().map(to_table).unwrap_or_default();
     headers.insert(PUBLISHED_MS.into(), AMQPValue::LongLongInt(published_ms));
+    if let Some(traceparent) = &message.traceparent {
+        let value = AMQPValue::LongString(traceparent.as_str().into());
+        headers.insert("traceparent".into(), value);
+    }
     let id = ShortString::try_new(message.message_id.as_str()).unwrap_or_default();
     BasicProperties::default()
         .with_delivery_mode(PERSISTENT)

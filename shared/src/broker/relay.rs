@@ -53,6 +53,8 @@ pub struct HotRow {
     pub target: Target,
     /// The message, JSON.
     pub body: Vec<u8>,
+    /// Its trace, as W3C Trace Context writes it.
+    pub traceparent: Option<String>,
     /// Headers, for letters.
     pub headers: Option<Map<String, Value>>,
 }
@@ -269,6 +271,7 @@ fn outbound(row: HotRow) -> Outbound {
         target: row.target,
         message_id: row.id.to_string(),
         body: row.body,
+        traceparent: row.traceparent,
         headers: row.headers,
     }
 }

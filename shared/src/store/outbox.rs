@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -13,6 +14,9 @@ use crate::domain::message::WorkMessage;
 /// How long the process that inserts a row may publish it by itself, before the sweeper may.
 pub const HOT_LEASE: Duration = Duration::from_secs(15);
 
+/// The JSON of a message: written once, for the row and for the broker alike.
+pub type MessageJson = Box<RawValue>;
+
 /// A message to be written to the outbox.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
@@ -21,7 +25,7 @@ pub struct NewMessage {
     /// The row that the message is about.
     pub subject_id: Uuid,
     /// The thin message.
-    pub body: Value,
+    pub body: MessageJson,
     /// Headers of a letter.
     pub headers: Option<Value>,
 }
@@ -41,9 +45,8 @@ impl NewMessage {
 
 /// The JSON of a message.
 #[must_use]
-pub fn encode(message: &WorkMessage) -> Value {
-    serde_json::to_value(message)
-        .expect("a work message is plain data, which always has a JSON form")
+pub fn encode(message: &WorkMessage) -> MessageJson {
+    to_raw_value(message).expect("a work message is plain data, which always has a JSON form")
 }
 
 /// A row of the outbox, on its way to the broker.
@@ -54,7 +57,7 @@ pub struct OutboxRow {
     /// See [`NewMessage::target`].
     pub target: String,
     /// The thin message.
-    pub body: Value,
+    pub body: MessageJson,
     /// Headers of a letter.
     pub headers: Option<Value>,
     /// When its lease began, by this process's own monotonic time; never later than it did.
@@ -93,7 +96,7 @@ pub async fn insert(
          returning id",
         &targets as &[&str],
         &subjects,
-        &bodies as &[Json<&Value>],
+        &bodies as &[Json<&MessageJson>],
         &headers as &[Option<Json<&Value>>],
         HOT_LEASE.as_secs_f64(),
     )
@@ -142,7 +145,7 @@ pub async fn lease_due(
         r#"update outbox set available_at = now() + make_interval(secs => $2)
            where id in (select id from outbox where available_at <= now() order by available_at
                         for update skip locked limit $1)
-           returning id, target, body, headers"#,
+           returning id, target, body as "body: Json<MessageJson>", headers"#,
         limit,
         lease.as_secs_f64(),
     )
@@ -153,7 +156,7 @@ pub async fn lease_due(
         .map(|row| OutboxRow {
             id: row.id,
             target: row.target,
-            body: row.body,
+            body: row.body.0,
             headers: row.headers,
             leased_at,
         })

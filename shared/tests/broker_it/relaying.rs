@@ -136,6 +136,7 @@ fn rows(numbers: std::ops::Range<i64>) -> Vec<HotRow> {
             id,
             target: Target::Work(WorkQueue::Route),
             body: serde_json::to_vec(&route_message(id.try_into().unwrap())).unwrap(),
+            traceparent: None,
             headers: None,
         })
         .collect()

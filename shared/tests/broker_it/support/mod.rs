@@ -226,6 +226,7 @@ pub(crate) fn to(target: Target, number: u128) -> Outbound {
         target,
         message_id: number.to_string(),
         body: serde_json::to_vec(&route_message(number)).unwrap(),
+        traceparent: None,
         headers: None,
     }
 }
