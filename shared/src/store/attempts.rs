@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreResult;
+use super::composite::composite;
 use crate::domain::delivery::DeliveryState;
 
 /// A work message that asks for an attempt.
@@ -99,61 +100,51 @@ pub async fn claim(
     worker: &str,
     lease_s: f64,
 ) -> StoreResult<Vec<ClaimedDelivery>> {
-    macro_rules! column {
-        ($field:ident) => {
-            &requests
-                .iter()
-                .map(|request| request.$field)
-                .collect::<Vec<_>>()
-        };
-    }
+    let ids: Vec<Uuid> = requests.iter().map(|request| request.attempt_id).collect();
+    let requests: Vec<ClaimRow> = requests.iter().copied().map(ClaimRow::of).collect();
     let rows = sqlx::query_as!(
         ClaimedDelivery,
         r#"
-        with locked as (
-            -- By id alone, so that no statistics make the planner walk the backlog; judged on the
-            -- locked version of the row. Joined here, where each row is one look-up: a join of two
-            -- sets without an index compares each with each.
-            select d.id, d.state, d.generation, d.attempt_count, d.next_attempt_at, d.channel, d.channel_id,
-                   d.lane, d.recipient_key, i.attempt_id, i.generation as asked_generation, i.attempt, i.room
-            from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::integer[], $7::boolean[])
-                 as i(attempt_id, delivery_id, generation, attempt, room)
-            join deliveries d on d.id = i.delivery_id
-            order by d.id for update of d
-        ), judged as (
-            select l.id, l.attempt_id, l.attempt, c.provider_account,
-                   case when c.id is null then null
-                        when not c.enabled then 'channel_disabled'
-                        when c.session_state = 'down' then 'session_down'
-                        when not l.room then 'account_busy'
-                        -- Asked for replies alone; the other lanes promise no order.
-                        when l.lane = 'reply' and exists (
-                            select 1 from deliveries o
-                            where o.channel_id = l.channel_id and o.recipient_key = l.recipient_key
-                              and o.lane = 'reply' and o.channel <> 'chat'
-                              and o.state in ('queued', 'held', 'claimed') and o.id < l.id
-                        ) then 'reply_order' end as hold
-            from locked l
-            left join channels c on c.id = l.channel_id and l.channel <> 'chat'
-            where l.state = 'queued' and l.generation = l.asked_generation and l.attempt_count + 1 = l.attempt
-              and (l.next_attempt_at is null or l.next_attempt_at <= now())
-        ), held as (
-            update deliveries d set state = 'held', held_reason = j.hold, updated_at = now()
-            from judged j where d.id = j.id and j.hold is not null
-        ), claimed as (
+        with judged as (
+            -- By id alone, so that no statistics make the planner walk the backlog. One update, which judges
+            -- the newest version of each row: what another one changed meanwhile is looked at again.
             update deliveries d
-            set state = 'claimed', attempt_count = j.attempt, next_attempt_at = null, released_by = null,
-                updated_at = now()
-            from judged j where d.id = j.id and j.hold is null
-            returning d.id, j.attempt_id, j.provider_account, d.generation, d.attempt_count, d.retry_count,
+            set (state, held_reason, attempt_count, next_attempt_at, released_by, updated_at) = (
+                select case when j.hold is null then 'claimed' else 'held' end,
+                       coalesce(j.hold, d.held_reason),
+                       case when j.hold is null then i.attempt else d.attempt_count end,
+                       case when j.hold is not null then d.next_attempt_at end,
+                       case when j.hold is not null then d.released_by end,
+                       now()
+                from (select case when c.id is null or d.channel = 'chat' then null
+                                  when not c.enabled then 'channel_disabled'
+                                  when c.session_state = 'down' then 'session_down'
+                                  when not i.room then 'account_busy'
+                                  -- Asked for replies alone; the other lanes promise no order.
+                                  when d.lane = 'reply' and exists (
+                                      select 1 from deliveries o
+                                      where o.channel_id = d.channel_id and o.recipient_key = d.recipient_key
+                                        and o.lane = 'reply' and o.channel <> 'chat'
+                                        and o.state in ('queued', 'held', 'claimed') and o.id < d.id
+                                  ) then 'reply_order' end as hold
+                      from (select 1) one left join channels c on c.id = d.channel_id) j)
+            from unnest($1::hub_claim_request[]) i
+            where d.id = i.delivery_id and d.state = 'queued' and d.generation = i.generation
+              and d.attempt_count + 1 = i.attempt
+              and (d.next_attempt_at is null or d.next_attempt_at <= now())
+            returning d.id, i.attempt_id, d.state, d.generation, d.attempt_count, d.retry_count,
                       d.max_retries, d.event_id, d.event_type, d.source_system, d.trace_id, d.correlation_id,
                       d.tenant_id, d.channel, d.channel_id, d.template_key, d.recipient, d.recipient_key,
                       d.recipient_name, d.body_text, d.detail, d.created_at
+        ), claimed as (
+            select j.*, c.provider_account from judged j
+            left join channels c on c.id = j.channel_id and j.channel <> 'chat'
+            where j.state = 'claimed'
         ), opened as (
             insert into delivery_attempts
                 (id, delivery_id, generation, number, trace_id, channel_id, worker, lease_until)
-            select attempt_id, id, generation, attempt_count, trace_id, channel_id, $5,
-                   now() + make_interval(secs => $6)
+            select attempt_id, id, generation, attempt_count, trace_id, channel_id, $3,
+                   now() + make_interval(secs => $4)
             from claimed
         )
         select attempt_id as "attempt_id!", id as "id!", generation as "generation!", attempt_count as "attempt!",
@@ -171,22 +162,40 @@ pub async fn claim(
                d.detail, d.created_at
         from delivery_attempts a join deliveries d on d.id = a.delivery_id
         left join channels c on c.id = d.channel_id
-        where a.id = any($1) and a.outcome = 'open'
+        where a.id = any($2) and a.outcome = 'open'
         "#,
-        column!(attempt_id) as &[Uuid],
-        column!(delivery_id) as &[Uuid],
-        column!(generation) as &[i32],
-        column!(attempt) as &[i32],
+        requests as _,
+        &ids,
         worker,
         lease_s,
-        &requests
-            .iter()
-            .map(|request| request.room == Room::Yes)
-            .collect::<Vec<_>>(),
     )
     .fetch_all(conn)
     .await?;
     Ok(rows)
+}
+
+/// A row of `hub_claim_request`.
+#[derive(sqlx::Encode)]
+struct ClaimRow {
+    attempt_id: Uuid,
+    delivery_id: Uuid,
+    generation: i32,
+    attempt: i32,
+    room: bool,
+}
+
+composite!(ClaimRow, "hub_claim_request");
+
+impl ClaimRow {
+    fn of(request: &ClaimRequest) -> Self {
+        Self {
+            attempt_id: request.attempt_id,
+            delivery_id: request.delivery_id,
+            generation: request.generation,
+            attempt: request.attempt,
+            room: request.room == Room::Yes,
+        }
+    }
 }
 
 /// What an attempt came to.
@@ -216,6 +225,33 @@ pub struct AttemptResult {
     pub retry_after_s: Option<f64>,
     /// Why it is held.
     pub held_reason: Option<&'static str>,
+}
+
+impl AttemptResult {
+    /// Whether it tells an id by which the provider calls the message: receipts are found by it.
+    #[must_use]
+    pub const fn names_a_message(&self) -> bool {
+        self.gateway_correlation_id.is_some() || self.provider_message_id.is_some()
+    }
+
+    /// The same without what the provider wrote.
+    #[must_use]
+    pub const fn without_texts(&self) -> Self {
+        Self {
+            response_excerpt: None,
+            gateway_correlation_id: None,
+            provider_message_id: None,
+            attempt_id: self.attempt_id,
+            delivery_id: self.delivery_id,
+            outcome: self.outcome,
+            conclusion: self.conclusion,
+            failure_code: self.failure_code,
+            http_status: self.http_status,
+            duration_ms: self.duration_ms,
+            retry_after_s: self.retry_after_s,
+            held_reason: self.held_reason,
+        }
+    }
 }
 
 /// An attempt that a result closed.
@@ -285,21 +321,17 @@ pub async fn record_sent(
     results: &[&AttemptResult],
     accounts: &[&str],
 ) -> StoreResult<Vec<Uuid>> {
-    macro_rules! column {
-        ($map:expr) => {
-            &results.iter().map($map).collect::<Vec<_>>()
-        };
-    }
+    let results: Vec<SentRow<'_>> = results.iter().copied().map(SentRow::of).collect();
     let closed = sqlx::query_scalar!(
         r#"with able as (
                update channels set session_state = 'up', session_reason = 'sends', session_changed_at = now()
-               where id = any($6) and session_state <> 'up'
+               where id = any($2) and session_state <> 'up'
            ), moved as (
                update deliveries d
                set state = 'sent', updated_at = now(), failure_code = null, held_reason = null,
                    next_attempt_at = null, sent_at = coalesce(d.sent_at, now()),
                    settled_at = coalesce(d.settled_at, now())
-               from unnest($1::uuid[], $2::uuid[]) as i(id, delivery_id)
+               from unnest($1::hub_sent_attempt[]) i
                join delivery_attempts a on a.id = i.id
                where d.id = i.delivery_id and d.state = 'claimed' and d.lane <> 'reply' and a.outcome = 'open'
                  and a.number = d.attempt_count and a.generation = d.generation
@@ -309,20 +341,39 @@ pub async fn record_sent(
            set outcome = 'sent', finished_at = now(), duration_ms = i.duration_ms,
                gateway_correlation_id = coalesce(i.gateway_correlation_id, a.gateway_correlation_id),
                provider_message_id = coalesce(a.provider_message_id, i.provider_message_id)
-           from unnest($1::uuid[], $3::text[], $4::text[], $5::double precision[])
-                as i(id, gateway_correlation_id, provider_message_id, duration_ms)
+           from unnest($1::hub_sent_attempt[]) i
            where a.id = i.id and (a.id in (select id from moved)) is true
            returning a.id"#,
-        column!(|r| r.attempt_id) as &[Uuid],
-        column!(|r| r.delivery_id) as &[Uuid],
-        column!(|r| r.gateway_correlation_id.as_deref()) as &[Option<&str>],
-        column!(|r| r.provider_message_id.as_deref()) as &[Option<&str>],
-        column!(|r| r.duration_ms) as &[f64],
+        results as _,
         accounts as &[&str],
     )
     .fetch_all(conn)
     .await?;
     Ok(closed)
+}
+
+/// A row of `hub_sent_attempt`.
+#[derive(sqlx::Encode)]
+struct SentRow<'a> {
+    id: Uuid,
+    delivery_id: Uuid,
+    gateway_correlation_id: Option<&'a str>,
+    provider_message_id: Option<&'a str>,
+    duration_ms: f64,
+}
+
+composite!(SentRow<'_>, "hub_sent_attempt");
+
+impl<'a> SentRow<'a> {
+    fn of(result: &'a AttemptResult) -> Self {
+        Self {
+            id: result.attempt_id,
+            delivery_id: result.delivery_id,
+            gateway_correlation_id: result.gateway_correlation_id.as_deref(),
+            provider_message_id: result.provider_message_id.as_deref(),
+            duration_ms: result.duration_ms,
+        }
+    }
 }
 
 /// An attempt whose lease lapsed with no result.

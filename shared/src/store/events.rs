@@ -7,7 +7,8 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreResult;
-use super::outbox::HOT_LEASE;
+use super::composite::composite;
+use super::outbox::{HOT_LEASE, MessageJson};
 use crate::domain::message::WorkQueue;
 
 /// An event to be stored, with its key and the message that sends it to the router.
@@ -58,7 +59,7 @@ pub struct NewEvent {
     /// The key of the invoice.
     pub invoice_key: Option<String>,
     /// The thin message to the router.
-    pub message: Value,
+    pub message: MessageJson,
 }
 
 /// The event that a key belongs to.
@@ -87,23 +88,11 @@ pub async fn insert_new(
     conn: &mut PgConnection,
     events: &[&NewEvent],
 ) -> StoreResult<Vec<(Uuid, i64)>> {
-    macro_rules! column {
-        ($map:expr) => {
-            &events.iter().copied().map($map).collect::<Vec<_>>()
-        };
-    }
+    let events: Vec<EventRow<'_>> = events.iter().copied().map(EventRow::of).collect();
     let rows = sqlx::query!(
         r#"
         with input as (
-            select * from unnest(
-                $1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::double precision[], $6::bytea[],
-                $7::text[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[],
-                $13::timestamptz[], $14::timestamptz[], $15::jsonb[], $16::bytea[], $17::jsonb[],
-                $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::jsonb[]
-            ) as i(id, source_system, scope, key, key_ttl_s, body_sha256,
-                   event_type, tenant_id, source_event_id, trace_id, correlation_id, causation_id,
-                   occurred_at, received_at, metadata, body, payload,
-                   provider_message_id, channel_id, direction, contact_key, invoice_key, message)
+            select * from unnest($1::hub_new_event[])
         ), won as (
             insert into idempotency_keys as k (source_system, scope, key, event_id, body_sha256, expires_at)
             select source_system, scope, key, id, body_sha256, now() + make_interval(secs => key_ttl_s)
@@ -125,33 +114,11 @@ pub async fn insert_new(
             from input where (id in (select event_id from won)) is true
         )
         insert into outbox (target, subject_id, body, available_at)
-        select $24, id, message, now() + make_interval(secs => $25)
+        select $2, id, message, now() + make_interval(secs => $3)
         from input where (id in (select event_id from won)) is true
         returning subject_id, id
         "#,
-        column!(|e: &NewEvent| e.id) as &[Uuid],
-        column!(|e: &NewEvent| e.source_system.as_str()) as &[&str],
-        column!(|e: &NewEvent| e.scope) as &[i64],
-        column!(|e: &NewEvent| e.key.as_str()) as &[&str],
-        column!(|e: &NewEvent| e.key_ttl_s) as &[f64],
-        column!(|e: &NewEvent| e.body_sha256.as_slice()) as &[&[u8]],
-        column!(|e: &NewEvent| e.event_type.as_str()) as &[&str],
-        column!(|e: &NewEvent| e.tenant_id) as &[Option<i64>],
-        column!(|e: &NewEvent| e.source_event_id.as_deref()) as &[Option<&str>],
-        column!(|e: &NewEvent| e.trace_id.as_str()) as &[&str],
-        column!(|e: &NewEvent| e.correlation_id.as_deref()) as &[Option<&str>],
-        column!(|e: &NewEvent| e.causation_id.as_deref()) as &[Option<&str>],
-        column!(|e: &NewEvent| e.occurred_at) as &[DateTime<Utc>],
-        column!(|e: &NewEvent| e.received_at) as &[DateTime<Utc>],
-        column!(|e: &NewEvent| Json(&e.metadata)) as &[Json<&Value>],
-        column!(|e: &NewEvent| e.body.as_slice()) as &[&[u8]],
-        column!(|e: &NewEvent| e.payload.as_ref().map(Json)) as &[Option<Json<&Value>>],
-        column!(|e: &NewEvent| e.provider_message_id.as_deref()) as &[Option<&str>],
-        column!(|e: &NewEvent| e.channel_id.as_deref()) as &[Option<&str>],
-        column!(|e: &NewEvent| e.direction) as &[Option<&str>],
-        column!(|e: &NewEvent| e.contact_key.as_deref()) as &[Option<&str>],
-        column!(|e: &NewEvent| e.invoice_key.as_deref()) as &[Option<&str>],
-        column!(|e: &NewEvent| Json(&e.message)) as &[Json<&Value>],
+        events as _,
         WorkQueue::Route.name(),
         HOT_LEASE.as_secs_f64(),
     )
@@ -161,6 +128,66 @@ pub async fn insert_new(
         .into_iter()
         .map(|row| (row.subject_id, row.id))
         .collect())
+}
+
+/// A row of `hub_new_event`.
+#[derive(sqlx::Encode)]
+struct EventRow<'a> {
+    id: Uuid,
+    source_system: &'a str,
+    scope: i64,
+    key: &'a str,
+    key_ttl_s: f64,
+    body_sha256: &'a [u8],
+    event_type: &'a str,
+    tenant_id: Option<i64>,
+    source_event_id: Option<&'a str>,
+    trace_id: &'a str,
+    correlation_id: Option<&'a str>,
+    causation_id: Option<&'a str>,
+    occurred_at: DateTime<Utc>,
+    received_at: DateTime<Utc>,
+    metadata: Json<&'a Value>,
+    body: &'a [u8],
+    payload: Option<Json<&'a Value>>,
+    provider_message_id: Option<&'a str>,
+    channel_id: Option<&'a str>,
+    direction: Option<&'a str>,
+    contact_key: Option<&'a str>,
+    invoice_key: Option<&'a str>,
+    message: Json<&'a MessageJson>,
+}
+
+composite!(EventRow<'_>, "hub_new_event");
+
+impl<'a> EventRow<'a> {
+    fn of(event: &'a NewEvent) -> Self {
+        Self {
+            id: event.id,
+            source_system: &event.source_system,
+            scope: event.scope,
+            key: &event.key,
+            key_ttl_s: event.key_ttl_s,
+            body_sha256: &event.body_sha256,
+            event_type: &event.event_type,
+            tenant_id: event.tenant_id,
+            source_event_id: event.source_event_id.as_deref(),
+            trace_id: &event.trace_id,
+            correlation_id: event.correlation_id.as_deref(),
+            causation_id: event.causation_id.as_deref(),
+            occurred_at: event.occurred_at,
+            received_at: event.received_at,
+            metadata: Json(&event.metadata),
+            body: &event.body,
+            payload: event.payload.as_ref().map(Json),
+            provider_message_id: event.provider_message_id.as_deref(),
+            channel_id: event.channel_id.as_deref(),
+            direction: event.direction,
+            contact_key: event.contact_key.as_deref(),
+            invoice_key: event.invoice_key.as_deref(),
+            message: Json(&event.message),
+        }
+    }
 }
 
 /// Reads who holds the keys. A second statement on purpose: a CTE of the insert would not see a

@@ -7,6 +7,7 @@
 pub mod attempts;
 pub mod audit;
 pub mod chat;
+mod composite;
 pub mod config;
 pub mod dead_letter_search;
 pub mod dead_letters;

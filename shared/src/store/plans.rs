@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::StoreResult;
 use super::deliveries::NewDelivery;
-use super::outbox::{HOT_LEASE, NewMessage, OutboxRow};
+use super::outbox::{HOT_LEASE, MessageJson, NewMessage, OutboxRow};
 
 /// A decision to be stored.
 #[derive(Clone, Debug)]
@@ -172,7 +172,7 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
         column!(messages, |m| m.0) as &[Uuid],
         column!(messages, |m| m.1.target.as_str()) as &[&str],
         column!(messages, |m| m.1.subject_id) as &[Uuid],
-        column!(messages, |m| Json(&m.1.body)) as &[Json<&Value>],
+        column!(messages, |m| Json(&m.1.body)) as &[Json<&MessageJson>],
         HOT_LEASE.as_secs_f64(),
     )
     .fetch_all(conn)
