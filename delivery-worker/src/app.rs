@@ -28,6 +28,7 @@ use tokio::net::TcpListener;
 use crate::cli::RunArgs;
 use crate::consume::{ChatHandler, IntakeHandler, ReceiptHandler, WhatsappHandler};
 use crate::deliver::{Claim, DeliverChat, WhatsappSender, lease};
+use crate::early::EarlyReceipts;
 use crate::metrics::Metrics;
 use crate::reaper::Reaper;
 use crate::receipt::ApplyReceipts;
@@ -223,8 +224,7 @@ fn sender(parts: &Parts, lifecycle: &Lifecycle) -> WhatsappSender {
         relay: parts.relay.clone(),
         clock: Arc::clone(&parts.clock),
         metrics: Arc::clone(&parts.metrics),
-        receipts: parts.receipts.clone(),
-        tasks: tasks.clone(),
+        early: EarlyReceipts::start(parts.db.clone(), parts.receipts.clone(), tasks),
     };
     WhatsappSender {
         client: parts.client.clone(),

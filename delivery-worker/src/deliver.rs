@@ -167,19 +167,19 @@ impl WhatsappSender {
         .await;
         if asleep && let Some(account) = &delivery.provider_account {
             // Facts §1.3 E12: the retry finds the session started. A failure here is the retry's to meet.
-            let _ = self.client.start_session(account).await;
+            let _ = Box::pin(self.client.start_session(account)).await;
         }
     }
 
     /// Records a result; what the database refuses of it is the provider's free text, without
     /// which the outcome is still worth keeping.
     async fn record(&self, recorded: Recorded) {
-        let mut bare = recorded.clone();
-        bare.result.response_excerpt = None;
-        bare.result.gateway_correlation_id = None;
-        bare.result.provider_message_id = None;
+        let bare = Recorded {
+            result: recorded.result.without_texts(),
+            channel_id: recorded.channel_id.clone(),
+        };
         if self.record.submit(recorded).await == Err(Rejected::Data) {
-            let _ = self.record.submit(bare).await;
+            let _ = Box::pin(self.record.submit(bare)).await;
         }
     }
 

@@ -15,10 +15,11 @@ use shared::runtime::vitals::Vitals;
 use shared::store::attempts::AttemptResult;
 use shared::store::receipts::{self, NewReceipt};
 use sqlx::{AssertSqlSafe, PgPool};
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
 
 use crate::deliver::{Claim, claim_request};
+use crate::early::{EarlyReceipts, apply_waiting};
 use crate::metrics::Metrics;
 use crate::reaper::Reaper;
 use crate::receipt::ApplyReceipts;
@@ -81,8 +82,9 @@ pub(crate) struct Lab {
     record: Record,
     pub(crate) apply: ApplyReceipts,
     reaper: Reaper,
-    /// What recording leaves to be done beside it.
-    beside: TaskTracker,
+    receipts: Batcher<ApplyReceipts>,
+    /// Attempts whose early receipts are to be looked for.
+    known: Mutex<mpsc::Receiver<Uuid>>,
     clock: Arc<dyn Clock>,
     _lifecycle: Lifecycle,
 }
@@ -116,15 +118,13 @@ impl Lab {
             max_items: 200,
             when_unavailable: WhenUnavailable::Hold,
         };
-        let beside = TaskTracker::new();
-        beside.close();
+        let (early, known) = EarlyReceipts::channel();
         let record = Record {
             pool: pool.clone(),
             relay: relay.clone(),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
-            receipts: Batcher::start(apply(), config, &lifecycle.work.tasks),
-            tasks: beside.clone(),
+            early,
         };
         let reaper = Reaper {
             pool: pool.clone(),
@@ -145,7 +145,8 @@ impl Lab {
             claim,
             record,
             reaper,
-            beside,
+            receipts: Batcher::start(apply(), config, &lifecycle.work.tasks),
+            known: Mutex::new(known),
             clock,
             _lifecycle: lifecycle,
         }
@@ -212,7 +213,9 @@ impl Lab {
         for page in recorded.chunks(200) {
             self.record.run(page).await.expect("because it is well");
         }
-        self.beside.wait().await;
+        let mut known = self.known.lock().await;
+        let attempts: Vec<Uuid> = std::iter::from_fn(|| known.try_recv().ok()).collect();
+        apply_waiting(&self.pool, &self.receipts, &attempts).await;
     }
 
     /// Lets the leases of attempts be over, and the reaper see it.

@@ -15,6 +15,7 @@ mod consume;
 mod deliver;
 mod dispatch;
 mod driver;
+mod early;
 mod metrics;
 pub mod process;
 mod reaper;

@@ -12,17 +12,16 @@ use shared::domain::failure::FailureCode;
 use shared::domain::ids::{DeliveryId, LetterId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
 use shared::failpoint;
-use shared::runtime::batcher::{BatchJob, Batcher};
+use shared::runtime::batcher::BatchJob;
 use shared::runtime::clock::Clock;
 use shared::store::attempts::{self, AttemptResult};
 use shared::store::deliveries::{self, LockedDelivery, StateChange};
-use shared::store::{StoreError, dead_letters, outbox, receipts, releases, sessions};
+use shared::store::{StoreError, dead_letters, outbox, releases, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::early::EarlyReceipts;
 use crate::metrics::Metrics;
-use crate::receipt::ApplyReceipts;
 use crate::release::write_messages;
 
 /// The batch job that records results.
@@ -31,8 +30,7 @@ pub(crate) struct Record {
     pub(crate) relay: Relay,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) receipts: Batcher<ApplyReceipts>,
-    pub(crate) tasks: TaskTracker,
+    pub(crate) early: EarlyReceipts,
 }
 
 /// One result, with the account that it speaks about.
@@ -49,7 +47,6 @@ impl BatchJob for Record {
 
     async fn run(&self, items: &[Recorded]) -> Result<Vec<()>, StoreError> {
         let mut conn = self.pool.acquire().await?;
-        let results: Vec<&AttemptResult> = items.iter().map(|item| &item.result).collect();
         failpoint!(RecordWritten);
         let closed = record_usual(&mut conn, items).await?;
         let unusual: Vec<&Recorded> = items
@@ -58,12 +55,12 @@ impl BatchJob for Record {
             .collect();
         let rows = self.record_unusual(&mut conn, &unusual).await?;
         failpoint!(RecordCommitted);
-        // Given back first: the look for receipts below must not wait for a connection while holding one.
-        drop(conn);
         self.metrics.letters.recorded(&rows);
         self.relay.hand_over(rows);
-        self.bind_early_receipts(&results).await;
         for item in items {
+            if item.result.names_a_message() {
+                self.early.known(item.result.attempt_id);
+            }
             self.metrics
                 .attempt(item.result.outcome, item.result.failure_code);
         }
@@ -118,29 +115,6 @@ impl Record {
         }
         tx.commit().await?;
         Ok(rows)
-    }
-
-    /// Evidence may have come before the answer did; both have committed now, so they can meet.
-    /// Whatever fails here is met again by the binder.
-    async fn bind_early_receipts(&self, results: &[&AttemptResult]) {
-        let known: Vec<Uuid> = results
-            .iter()
-            .filter(|result| {
-                result.gateway_correlation_id.is_some() || result.provider_message_id.is_some()
-            })
-            .map(|result| result.attempt_id)
-            .collect();
-        if known.is_empty() {
-            return;
-        }
-        let waiting = async {
-            let mut conn = self.pool.acquire().await?;
-            receipts::waiting_for_attempts(&mut conn, &known).await
-        };
-        for receipt in waiting.await.unwrap_or_default() {
-            let apply = self.receipts.clone();
-            self.tasks.spawn(async move { apply.submit(receipt).await });
-        }
     }
 }
 
