@@ -102,8 +102,10 @@ rabbitmq_environment() {
     export RABBITMQ_NODE_PORT=${PORT[amqp]} RABBITMQ_DIST_PORT=${PORT[erlang_dist]}
     export RABBITMQ_CONFIG_FILE=$RMQ_DIR/rabbitmq RABBITMQ_CONF_ENV_FILE=/dev/null
     export RABBITMQ_ENABLED_PLUGINS_FILE=$RMQ_DIR/enabled_plugins
-    # Erlang's schedulers spin while they wait for work, which the database beside them pays for.
-    export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none'
+    # Erlang's schedulers spin while they wait for work, which the database beside them pays for; and
+    # each wakes the next one for a message. It shares this machine: half of the cores are enough.
+    local schedulers=$((($(nproc) + 1) / 2))
+    export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none +S $schedulers:$schedulers"
 }
 
 # Erlang sizes tables by this limit, and containers often say "a billion".
