@@ -369,10 +369,11 @@ impl Door<'_> {
         if self.state.directory.get().tenants.contains_key(&tenant) {
             return Ok(true);
         }
-        let known = async {
+        // Boxed: it is seldom asked, and would make the future of every event ten times as large.
+        let known = Box::pin(async {
             let mut conn = self.state.pool.acquire().await?;
             tenants::exists(&mut conn, tenant).await
-        };
+        });
         known.await.map_err(|error: StoreError| {
             tracing::warn!(trace_id = %trace_id, error = %shared::runtime::telemetry::chain(&error), "a tenant could not be looked up");
             Problem::new(Code::Unavailable, "the event could not be stored now; send it again").with_trace(trace_id)
