@@ -99,7 +99,7 @@ migrate_database() {
 load_reference_data() {
     step "Loading the demo tenant, its channel and the credential of source 'billing'"
     run_once import "the reference data was refused" admin import "$REPO/deploy/demo/reference.json"
-    printf '%s' "$POSTO_TOKEN" | run_once import "the credential was refused" admin key put --source billing --secret-stdin
+    printf '%s' "$POSTO_TOKEN" | run_once import "the credential was refused" admin keys put --source billing --secret-stdin
 }
 
 # run_once LOG WHAT_IF_IT_FAILS ARGUMENT...: one command of ingest, as the owner of the database.

@@ -27,6 +27,7 @@ use crate::accept::Accept;
 use crate::admin::{self, AdminState};
 use crate::api::auth::Bootstrap;
 use crate::api::refusals::LogRefusals;
+use crate::api::uses::{self, Uses};
 use crate::api::{self, ApiState};
 use crate::cli::{Listeners, RunArgs};
 use crate::ledger::Auditor;
@@ -88,6 +89,9 @@ impl App {
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let directory = DirectoryCache::start(db.clone(), lifecycle.stopping()).await?;
+        if let Some(remark) = args.remark_about_keys(&directory.get(), clock.now()) {
+            tracing::warn!("{remark}");
+        }
         let session = Session::start(
             &args.broker.config("ingest")?,
             &lifecycle.links.tasks,
@@ -183,6 +187,12 @@ fn api_state(
         relay,
     };
     let refusals = LogRefusals { pool: db.clone() };
+    let uses = Arc::new(Uses::default());
+    lifecycle.spawn(uses::write(
+        Arc::clone(&uses),
+        db.clone(),
+        lifecycle.stopping(),
+    ));
     ApiState {
         accept: Batcher::start(accept, batcher("accept"), &lifecycle.work.tasks),
         refusals: Batcher::start(refusals, batcher("refusals"), &lifecycle.work.tasks),
@@ -194,6 +204,7 @@ fn api_state(
         }),
         gateway_secrets: Arc::new(args.gateway_secrets()),
         status_secrets: Arc::new(args.status_secrets()),
+        uses,
         clock,
         metrics,
     }

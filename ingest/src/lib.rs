@@ -3,8 +3,9 @@
 //!
 //! The walk: `api` (HTTP in: `events`, `webhooks`) → `accept` (THE use case: key → event + outbox
 //! row, in one statement) → the answer. Beside it: `admin` (second listener: traces for
-//! operators), `commands` (migrate, import, keys), `gateway_webhook` (tells the gateway where to
-//! post), `housekeeping` and `retention` (the weeks that come and those that may go).
+//! operators), `keys` (credentials made, rotated, revoked), `commands` and `key_commands` (migrate,
+//! import, keys), `gateway_webhook` (tells the gateway where to post), `housekeeping` and `retention`
+//! (the weeks that come and those that may go).
 //!
 //! Must not know: rules, templates, drivers. It consumes no work queue.
 
@@ -16,6 +17,8 @@ pub mod cli;
 pub mod commands;
 mod gateway_webhook;
 mod housekeeping;
+mod key_commands;
+mod keys;
 mod ledger;
 mod ledger_metrics;
 mod metrics;

@@ -4,7 +4,7 @@
 mod dead_letters;
 mod deliveries;
 mod fields;
-
+mod keys;
 mod ledger;
 
 use std::sync::Arc;
@@ -55,6 +55,9 @@ pub(crate) fn router(state: AdminState) -> Router {
         .route("/admin/dead-letters/discard", post(dead_letters::discard))
         .route("/admin/deliveries", get(deliveries::list))
         .route("/admin/deliveries/{id}/settle", post(deliveries::settle))
+        .route("/admin/keys", get(keys::list).post(keys::create))
+        .route("/admin/keys/{id}/rotate", post(keys::rotate))
+        .route("/admin/keys/{id}/revoke", post(keys::revoke))
         .route("/admin/ledger", get(ledger::ledger))
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
@@ -121,7 +124,7 @@ async fn event(
     id: Result<Path<EventId>, PathRejection>,
 ) -> Response {
     let Ok(Path(id)) = id else { return not_found() };
-    match story::of_event(&state.pool, id, None).await {
+    match story::of_event(&state.pool, id, &[]).await {
         Ok(Some(story)) => Json(story.masked()).into_response(),
         Ok(None) => not_found(),
         Err(error) => unavailable(&error),

@@ -17,7 +17,7 @@ use shared::source;
 use shared::store::logs::NewLog;
 use shared::store::{StoreError, tenants};
 
-use super::auth::{self, Caller};
+use super::auth::Caller;
 use super::headers::{given_trace, is_json};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{ApiState, LARGEST_EVENT, read_body};
@@ -58,9 +58,8 @@ enum ItemOutcome<'a> {
 pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Response {
     let begun = Instant::now();
     let now = state.clock.now();
-    let directory = state.directory.get();
     let headers = request.headers().clone();
-    let Some(caller) = auth::caller(&headers, &directory, &state.bootstrap, now) else {
+    let Some(caller) = state.caller(&headers, now) else {
         state
             .metrics
             .refused
@@ -261,7 +260,7 @@ impl Door<'_> {
         let source = incoming.source_system.clone();
         let event_type = incoming.event_type.clone();
         let arrival = Arrival {
-            scope: self.caller.scope(),
+            scope: self.caller.scope(incoming.tenant_id),
             trace_id: trace_id.clone(),
             received_at: self.now,
             body,
@@ -341,12 +340,24 @@ impl Door<'_> {
         if !self.caller.may_name(incoming.tenant_id) {
             return Err(Problem::new(
                 Code::TenantForbidden,
-                "the credential belongs to one tenant",
+                "the credential belongs to other tenants",
             )
             .with_errors(vec![FieldError::new(
                 "forbidden",
                 "/tenant_id",
                 "name the credential's own tenant",
+            )])
+            .with_trace(trace_id));
+        }
+        if !self.caller.covers(&incoming.event_type) {
+            return Err(Problem::new(
+                Code::EventTypeForbidden,
+                "the credential belongs to other types of events",
+            )
+            .with_errors(vec![FieldError::new(
+                "forbidden",
+                "/event_type",
+                "the credential does not cover this type",
             )])
             .with_trace(trace_id));
         }
@@ -416,7 +427,7 @@ impl Door<'_> {
             level: "warn",
             trace_id: problem.trace_id.as_ref().map(TraceId::to_string),
             source_system: Some(source.to_owned()),
-            tenant_id: self.caller.tenant().map(|tenant| tenant.0),
+            tenant_id: self.caller.only_tenant().map(|tenant| tenant.0),
             code: code.to_owned(),
             pointer: first.map(|error| shared::domain::mask::mask_text(&error.pointer)),
             message: first.map_or_else(|| problem.detail.clone(), |error| error.detail.clone()),
@@ -441,12 +452,7 @@ pub(crate) async fn get(
     headers: HeaderMap,
     id: Result<Path<EventId>, PathRejection>,
 ) -> Response {
-    let Some(caller) = auth::caller(
-        &headers,
-        &state.directory.get(),
-        &state.bootstrap,
-        state.clock.now(),
-    ) else {
+    let Some(caller) = state.caller(&headers, state.clock.now()) else {
         state
             .metrics
             .refused
@@ -460,8 +466,11 @@ pub(crate) async fn get(
     };
     let not_found = || Problem::new(Code::NotFound, "there is no such event").into_response();
     let Ok(Path(id)) = id else { return not_found() };
-    match story::of_event(&state.pool, id, caller.tenant()).await {
-        Ok(Some(story)) if caller.speaks_for(&story.event.source_system) => {
+    match story::of_event(&state.pool, id, caller.tenants()).await {
+        Ok(Some(story))
+            if caller.speaks_for(&story.event.source_system)
+                && caller.covers(&story.event.event_type) =>
+        {
             Json(story.masked()).into_response()
         }
         Ok(_) => not_found(),

@@ -6,6 +6,7 @@ pub(crate) mod events;
 mod headers;
 pub(crate) mod problem;
 pub(crate) mod refusals;
+pub(crate) mod uses;
 pub(crate) mod webhooks;
 
 use std::sync::Arc;
@@ -14,8 +15,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use shared::runtime::batcher::Batcher;
 use shared::runtime::clock::Clock;
 use shared::source::DoorSecrets;
@@ -24,9 +27,10 @@ use sqlx::PgPool;
 
 use crate::accept::Accept;
 use crate::metrics::Metrics;
-use auth::Bootstrap;
+use auth::{Bootstrap, Caller};
 use problem::{Code, Problem};
 use refusals::LogRefusals;
+use uses::Uses;
 
 /// The largest body of `POST /api/events`, in bytes. CloudEvents asks for at least 64 KiB.
 pub(crate) const LARGEST_EVENT: usize = 1 << 20;
@@ -43,10 +47,22 @@ pub(crate) struct ApiState {
     pub(crate) accept: Batcher<Accept>,
     pub(crate) refusals: Batcher<LogRefusals>,
     pub(crate) bootstrap: Arc<Bootstrap>,
+    pub(crate) uses: Arc<Uses>,
     pub(crate) gateway_secrets: Arc<DoorSecrets>,
     pub(crate) status_secrets: Arc<DoorSecrets>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+impl ApiState {
+    /// The authenticated caller of a request; its credential counts as used.
+    pub(crate) fn caller(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Option<Caller> {
+        let caller = auth::caller(headers, &self.directory.get(), &self.bootstrap, now)?;
+        if let Caller::Known(credential) = &caller {
+            self.uses.mark(credential.id, now);
+        }
+        Some(caller)
+    }
 }
 
 /// The routes of the public listener.

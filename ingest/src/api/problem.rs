@@ -57,6 +57,8 @@ codes! {
     SourceForbidden = "source_forbidden", FORBIDDEN, "The credential may not speak for this source";
     /// The credential is not the tenant's.
     TenantForbidden = "tenant_forbidden", FORBIDDEN, "The credential may not speak for this tenant";
+    /// The credential is not the event type's.
+    EventTypeForbidden = "event_type_forbidden", FORBIDDEN, "The credential may not speak of this type of event";
     /// The address asks for something that cannot be read.
     InvalidQuery = "invalid_query", BAD_REQUEST, "The query is not valid";
     /// The JSON is no order that can be carried out.
@@ -65,6 +67,8 @@ codes! {
     CountDiffers = "count_differs", CONFLICT, "The count is another one now";
     /// The delivery's outcome is known.
     NotUnknown = "not_unknown", CONFLICT, "The outcome of the delivery is known";
+    /// The key cannot be rotated as it stands.
+    KeyNotRotatable = "key_not_rotatable", CONFLICT, "The key cannot be rotated";
     /// Nothing there, or not the caller's.
     NotFound = "not_found", NOT_FOUND, "Not found";
     /// The method does not fit the address.

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::credential::{Credential, SigningKey};
 use super::ids::TenantId;
 use super::rule::Rule;
 use super::template::TemplateBook;
@@ -52,17 +52,6 @@ pub struct ChannelAccount {
     pub enabled: bool,
 }
 
-/// What a secret opens.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// The source it speaks for.
-    pub source_system: String,
-    /// The one tenant it may speak for, or all.
-    pub tenant_id: Option<TenantId>,
-    /// When it ends.
-    pub valid_until: Option<DateTime<Utc>>,
-}
-
 /// The slug of an account: lower case, without white space. `Pixel12 Digital` and
 /// `pixel12digital` are one account (facts §1.1).
 #[must_use]
@@ -103,8 +92,10 @@ pub struct Directory {
     pub rules: Vec<Arc<Rule>>,
     /// Active templates, compiled.
     pub templates: Arc<TemplateBook>,
-    /// Credentials by the SHA-256 of their secret.
+    /// Bearer credentials by the SHA-256 of their key.
     pub credentials: HashMap<[u8; 32], Arc<Credential>>,
+    /// What a source may sign with, by its name; the newest first.
+    pub signing_keys: HashMap<String, Vec<SigningKey>>,
     /// Enabled sources.
     pub sources: Vec<String>,
     /// Keys the hashes of message texts, see [`text_hash`].

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod channel;
+pub mod credential;
 pub mod delivery;
 pub mod directory;
 pub mod event;

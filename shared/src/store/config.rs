@@ -10,8 +10,8 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::StoreResult;
-use crate::domain::directory::{ChannelAccount, Credential, Directory, Tenant};
+use super::{StoreResult, credentials};
+use crate::domain::directory::{ChannelAccount, Directory, Tenant};
 use crate::domain::ids::TenantId;
 use crate::domain::rule::Rule;
 use crate::domain::template::{Template, TemplateBook};
@@ -163,6 +163,7 @@ pub async fn load(conn: &mut PgConnection) -> StoreResult<Directory> {
     let hash_key = sqlx::query_scalar!("select hash_key from installation")
         .fetch_one(&mut *conn)
         .await?;
+    let keyring = credentials::load(conn).await?;
     Ok(Directory {
         version,
         hash_key,
@@ -172,7 +173,8 @@ pub async fn load(conn: &mut PgConnection) -> StoreResult<Directory> {
         tenant_accounts,
         rules: rules(conn).await?,
         templates: Arc::new(TemplateBook::compile(templates(conn).await?)),
-        credentials: credentials(conn).await?,
+        credentials: keyring.bearer,
+        signing_keys: keyring.signing,
         sources,
         ..Directory::default()
     }
@@ -229,27 +231,6 @@ async fn templates(conn: &mut PgConnection) -> StoreResult<Vec<Template>> {
                 lane: row.lane,
                 unknown_policy: row.unknown_policy,
             })
-        })
-        .collect())
-}
-
-async fn credentials(conn: &mut PgConnection) -> StoreResult<HashMap<[u8; 32], Arc<Credential>>> {
-    let rows = sqlx::query!(
-        "select source_system, tenant_id, secret_sha256, valid_until
-         from source_credentials where revoked_at is null"
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            let hash: [u8; 32] = row.secret_sha256.try_into().ok()?;
-            let credential = Credential {
-                source_system: row.source_system,
-                tenant_id: row.tenant_id.map(TenantId),
-                valid_until: row.valid_until,
-            };
-            Some((hash, Arc::new(credential)))
         })
         .collect())
 }

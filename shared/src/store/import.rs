@@ -136,26 +136,3 @@ pub async fn source(conn: &mut PgConnection, name: &str) -> StoreResult<()> {
     .await?;
     Ok(())
 }
-
-/// Sets a credential by the hash of its secret.
-///
-/// # Errors
-/// See [`super::StoreError`]; the source must be known.
-pub async fn credential(
-    conn: &mut PgConnection,
-    source: &str,
-    tenant_id: Option<i64>,
-    secret_sha256: &[u8],
-) -> StoreResult<()> {
-    sqlx::query!(
-        "insert into source_credentials (source_system, tenant_id, secret_sha256) values ($1, $2, $3)
-         on conflict (secret_sha256) do update
-         set source_system = excluded.source_system, tenant_id = excluded.tenant_id, revoked_at = null",
-        source,
-        tenant_id,
-        secret_sha256,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}

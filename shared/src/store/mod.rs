@@ -8,6 +8,7 @@ pub mod attempts;
 pub mod audit;
 pub mod chat;
 pub mod config;
+pub mod credentials;
 pub mod dead_letter_search;
 pub mod dead_letters;
 pub mod dead_queues;
