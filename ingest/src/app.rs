@@ -30,6 +30,7 @@ use crate::api::refusals::LogRefusals;
 use crate::api::uses::{self, Uses};
 use crate::api::{self, ApiState};
 use crate::cli::{Listeners, RunArgs};
+use crate::guard::{self, Guard};
 use crate::ledger::Auditor;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
@@ -114,6 +115,7 @@ impl App {
                 .transpose()?,
             ops: ops_listener.local_addr()?,
         };
+        let guard = Arc::new(Guard::new(&args.guard, &registry)?);
         let readiness = readiness(db.clone(), session.clone(), management);
         lifecycle.links.tasks.spawn(ops::serve(
             ops_listener,
@@ -138,10 +140,15 @@ impl App {
             lifecycle.stopping(),
         ));
         if let Some(listener) = public_listener {
+            lifecycle.spawn(guard::keep(
+                Arc::clone(&guard),
+                db.clone(),
+                lifecycle.stopping(),
+            ));
             let state = api_state(
                 &args,
-                db.clone(),
-                directory,
+                (db.clone(), directory),
+                guard,
                 (relay.clone(), clock, Arc::clone(&metrics)),
                 lifecycle,
             );
@@ -172,8 +179,8 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 fn api_state(
     args: &RunArgs,
-    db: PgPool,
-    directory: DirectoryCache,
+    (db, directory): (PgPool, DirectoryCache),
+    guard: Arc<Guard>,
     (relay, clock, metrics): (Relay, Arc<dyn Clock>, Arc<Metrics>),
     lifecycle: &Lifecycle,
 ) -> ApiState {
@@ -205,6 +212,7 @@ fn api_state(
         gateway_secrets: Arc::new(args.gateway_secrets()),
         status_secrets: Arc::new(args.status_secrets()),
         uses,
+        guard,
         clock,
         metrics,
     }
@@ -230,7 +238,8 @@ fn register_webhook(args: &RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<()>
 
 /// Serves until the process stops; requests that came before are answered.
 async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle) {
-    let served = axum::serve(listener, router)
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service)
         .with_graceful_shutdown(lifecycle.stopping().cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(error = %chain(&error), "a listener ended");

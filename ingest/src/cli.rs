@@ -16,6 +16,7 @@ use shared::source::DoorSecrets;
 use shared::store::pool::DatabaseArgs;
 use shared::wpp::WppArgs;
 
+use crate::guard::GuardArgs;
 use crate::retention::Keep;
 
 /// Posto's ingest: the one door in.
@@ -55,6 +56,42 @@ pub enum AdminCommand {
     /// Credentials of sources.
     #[command(subcommand, visible_alias = "key")]
     Keys(KeyCommand),
+    /// Sources, and from where they may speak.
+    #[command(subcommand)]
+    Sources(SourceCommand),
+}
+
+/// The commands about sources.
+#[derive(Debug, Subcommand)]
+pub enum SourceCommand {
+    /// Shows the sources.
+    List {
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Sets from where a source may speak.
+    #[command(group = clap::ArgGroup::new("wanted").required(true))]
+    Networks {
+        /// The source.
+        #[arg(long)]
+        source: String,
+        /// A network like 203.0.113.0/24, or an address; may be repeated.
+        #[arg(long, group = "wanted")]
+        network: Vec<String>,
+        /// A ready list: `asaas`, the addresses that Asaas publishes.
+        #[arg(long, group = "wanted", value_parser = crate::networks::PRESETS)]
+        preset: Option<String>,
+        /// From everywhere again.
+        #[arg(long, group = "wanted")]
+        any: bool,
+        /// Who does it.
+        #[command(flatten)]
+        by: KeyAuthor,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
 }
 
 /// The commands about credentials.
@@ -232,6 +269,9 @@ pub struct RunArgs {
     /// That door's secret before this one, still valid.
     #[arg(long, env = "WHATSAPP_WEBHOOK_SECRET_PREVIOUS", hide_env_values = true)]
     pub status_webhook_secret_previous: Option<SecretString>,
+    /// What stands before the doors.
+    #[command(flatten)]
+    pub guard: GuardArgs,
     /// How long things are kept.
     #[command(flatten)]
     pub keep: Keep,

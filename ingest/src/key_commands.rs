@@ -1,5 +1,5 @@
-//! `ingest admin keys`: what the command line asks of [`crate::keys`], and how it is shown. A
-//! secret goes to standard output, once, and nowhere else.
+//! `ingest admin keys` and `ingest admin sources`: what the command line asks of [`crate::keys`] and
+//! [`crate::networks`], and how it is shown. A secret goes to standard output, once, and nowhere else.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -12,10 +12,12 @@ use shared::domain::credential::{BearerKey, CredentialKind};
 use shared::store::audit::Author;
 use shared::store::credentials::{self, CredentialLine};
 use shared::store::pool::{self, DatabaseArgs};
+use shared::store::sources::{self, SourceLine};
 use sqlx::PgPool;
 
-use crate::cli::{KeyAuthor, KeyCommand, KeyScope};
+use crate::cli::{KeyAuthor, KeyCommand, KeyScope, SourceCommand};
 use crate::keys::{self, Made, Scope, Secret};
+use crate::networks;
 
 /// Lines that are read at once.
 const PAGE: i64 = 500;
@@ -73,6 +75,51 @@ pub(crate) async fn run(command: KeyCommand) -> anyhow::Result<String> {
                 "key {} of source {} is revoked\n",
                 line.id, line.source
             ))
+        }
+    }
+}
+
+/// Carries out a command about sources and answers what is to be shown.
+///
+/// # Errors
+/// The order cannot be carried out, or the database cannot be used; nothing was changed.
+pub(crate) async fn run_sources(command: SourceCommand) -> anyhow::Result<String> {
+    match command {
+        SourceCommand::List { database } => {
+            let pool = open(&database)?;
+            let all = sources::all(&mut *pool.acquire().await?).await?;
+            let row = |source: &SourceLine| {
+                let state = if source.enabled {
+                    "enabled"
+                } else {
+                    "disabled"
+                };
+                let from = match source.networks.as_slice() {
+                    [] => "everywhere".to_owned(),
+                    networks => networks.join(","),
+                };
+                let (name, keys) = (&source.name, source.valid_keys);
+                format!("{name:<20} {state}  keys={keys}  from={from}\n")
+            };
+            Ok(all.iter().map(row).collect())
+        }
+        SourceCommand::Networks {
+            source,
+            network,
+            preset,
+            any: _,
+            by,
+            database,
+        } => {
+            let ready = preset.as_deref().and_then(networks::preset);
+            let wanted = ready.unwrap_or(network);
+            let pool = open(&database)?;
+            let mut conn = pool.acquire().await?;
+            let kept = networks::set(&mut conn, &source, &wanted, author(&by)).await?;
+            Ok(match kept.as_slice() {
+                [] => format!("source {source} may speak from everywhere\n"),
+                kept => format!("source {source} may speak from {}\n", kept.join(", ")),
+            })
         }
     }
 }

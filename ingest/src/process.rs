@@ -37,6 +37,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
         Command::Admin(AdminCommand::Keys(command)) => {
             print!("{}", key_commands::run(command).await?);
         }
+        Command::Admin(AdminCommand::Sources(command)) => {
+            print!("{}", key_commands::run_sources(command).await?);
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod deliveries;
+mod doors;
 mod fields;
 mod keys;
 mod ledger;
@@ -58,6 +59,10 @@ pub(crate) fn router(state: AdminState) -> Router {
         .route("/admin/keys", get(keys::list).post(keys::create))
         .route("/admin/keys/{id}/rotate", post(keys::rotate))
         .route("/admin/keys/{id}/revoke", post(keys::revoke))
+        .route("/admin/sources", get(doors::list_sources))
+        .route("/admin/sources/{name}/networks", post(doors::set_networks))
+        .route("/admin/ip-blocks", get(doors::list_blocks))
+        .route("/admin/ip-blocks/lift", post(doors::lift_block))
         .route("/admin/ledger", get(ledger::ledger))
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {

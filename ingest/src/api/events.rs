@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -59,17 +59,10 @@ pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Res
     let begun = Instant::now();
     let now = state.clock.now();
     let headers = request.headers().clone();
-    let Some(caller) = state.caller(&headers, now) else {
-        state
-            .metrics
-            .refused
-            .with_label_values(&["events", Code::Unauthenticated.as_str()])
-            .inc();
-        return Problem::new(
-            Code::Unauthenticated,
-            "send the source's credential as `Authorization: Bearer …`",
-        )
-        .into_response();
+    let client = state.guard.proxies.client_of_request(&request);
+    let caller = match state.admit(&headers, client, now) {
+        Ok(caller) => caller,
+        Err(problem) => return state.turn_away("events", problem),
     };
     let door = Door {
         state: &state,
@@ -251,6 +244,14 @@ impl Door<'_> {
                 ..self.invalid(problems)
             })?;
         self.check_rights(&incoming, trace_id).await?;
+        self.state
+            .guard
+            .take_event(
+                &incoming.source_system,
+                incoming.tenant_id,
+                &incoming.event_type,
+            )
+            .map_err(|exceeded| Problem::of_limit(exceeded).with_trace(trace_id))?;
         incoming.trace_id.get_or_insert_with(|| trace_id.clone());
         let key_field = if incoming.source_event_id.is_some() && !has_key {
             "/event_id"
@@ -433,6 +434,10 @@ impl Door<'_> {
             message: first.map_or_else(|| problem.detail.clone(), |error| error.detail.clone()),
             ..NewLog::default()
         };
+        // A caller over its limit comes often: the metric tells, no line and no row each time.
+        if problem.code == Code::RateLimited {
+            return;
+        }
         tracing::info!(
             trace_id = log.trace_id,
             source,
@@ -450,19 +455,13 @@ impl Door<'_> {
 pub(crate) async fn get(
     State(state): State<ApiState>,
     headers: HeaderMap,
+    extensions: Extensions,
     id: Result<Path<EventId>, PathRejection>,
 ) -> Response {
-    let Some(caller) = state.caller(&headers, state.clock.now()) else {
-        state
-            .metrics
-            .refused
-            .with_label_values(&["events", Code::Unauthenticated.as_str()])
-            .inc();
-        return Problem::new(
-            Code::Unauthenticated,
-            "send the source's credential as `Authorization: Bearer …`",
-        )
-        .into_response();
+    let client = state.guard.proxies.client_of(&extensions, &headers);
+    let caller = match state.admit(&headers, client, state.clock.now()) {
+        Ok(caller) => caller,
+        Err(problem) => return state.turn_away("events", problem),
     };
     let not_found = || Problem::new(Code::NotFound, "there is no such event").into_response();
     let Ok(Path(id)) = id else { return not_found() };

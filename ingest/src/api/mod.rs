@@ -9,6 +9,7 @@ pub(crate) mod refusals;
 pub(crate) mod uses;
 pub(crate) mod webhooks;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -26,6 +28,7 @@ use shared::store::config::DirectoryCache;
 use sqlx::PgPool;
 
 use crate::accept::Accept;
+use crate::guard::Guard;
 use crate::metrics::Metrics;
 use auth::{Bootstrap, Caller};
 use problem::{Code, Problem};
@@ -48,6 +51,7 @@ pub(crate) struct ApiState {
     pub(crate) refusals: Batcher<LogRefusals>,
     pub(crate) bootstrap: Arc<Bootstrap>,
     pub(crate) uses: Arc<Uses>,
+    pub(crate) guard: Arc<Guard>,
     pub(crate) gateway_secrets: Arc<DoorSecrets>,
     pub(crate) status_secrets: Arc<DoorSecrets>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -55,14 +59,67 @@ pub(crate) struct ApiState {
 }
 
 impl ApiState {
-    /// The authenticated caller of a request; its credential counts as used.
-    pub(crate) fn caller(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Option<Caller> {
-        let caller = auth::caller(headers, &self.directory.get(), &self.bootstrap, now)?;
-        if let Caller::Known(credential) = &caller {
-            self.uses.mark(credential.id, now);
+    /// The authenticated caller of a request, if it may come from where it does; its credential
+    /// counts as used. A source's own credential opens from an address that is shut out too: it
+    /// cannot be guessed, and others may share the address.
+    pub(crate) fn admit(
+        &self,
+        headers: &HeaderMap,
+        client: IpAddr,
+        now: DateTime<Utc>,
+    ) -> Result<Caller, Problem> {
+        self.guard.take_request(client).map_err(Problem::of_limit)?;
+        let directory = self.directory.get();
+        match auth::caller(headers, &directory, &self.bootstrap, now) {
+            Some(Caller::Known(credential)) => {
+                if !directory.lets_in(&credential.source_system, client) {
+                    return Err(address_forbidden());
+                }
+                self.uses.mark(credential.id, now);
+                Ok(Caller::Known(credential))
+            }
+            Some(Caller::Bootstrap(mut sources)) if self.guard.shut_out(client).is_none() => {
+                sources.retain(|source| directory.lets_in(source, client));
+                if sources.is_empty() {
+                    return Err(address_forbidden());
+                }
+                Ok(Caller::Bootstrap(sources))
+            }
+            Some(Caller::Bootstrap(_)) | None => Err(self.stranger(client)),
         }
-        Some(caller)
     }
+
+    /// Counts that somebody failed to authenticate at the generic door, and says what they are told.
+    pub(crate) fn stranger(&self, client: IpAddr) -> Problem {
+        if let Some(seconds) = self.guard.shut_out(client) {
+            return Problem::new(
+                Code::AddressShutOut,
+                "too many requests of this address carried no valid credential",
+            )
+            .with_retry_after(seconds);
+        }
+        self.guard.failed(client);
+        Problem::new(
+            Code::Unauthenticated,
+            "send the source's credential as `Authorization: Bearer …`",
+        )
+    }
+
+    /// Answers somebody who did not get past a door: a number on a metric, and nothing else.
+    pub(crate) fn turn_away(&self, door: &str, problem: Problem) -> Response {
+        self.metrics
+            .refused
+            .with_label_values(&[door, problem.code.as_str()])
+            .inc();
+        problem.into_response()
+    }
+}
+
+fn address_forbidden() -> Problem {
+    Problem::new(
+        Code::AddressForbidden,
+        "the source may not speak from this address",
+    )
 }
 
 /// The routes of the public listener.

@@ -52,13 +52,19 @@ struct Door {
 }
 
 async fn receive(state: &ApiState, request: Request, door: &Door) -> Response {
+    let client = state.guard.proxies.client_of_request(&request);
+    // No limit and no shut-out stands here: what an authentic gateway brings may not come again.
     if let Err(error) = WppGateway.authenticate(request.headers(), &door.secrets) {
-        state
-            .metrics
-            .refused
-            .with_label_values(&[door.name, Code::Unauthenticated.as_str()])
-            .inc();
-        return Problem::new(Code::Unauthenticated, error.to_string()).into_response();
+        state.guard.failed(client);
+        let problem = Problem::new(Code::Unauthenticated, error.to_string());
+        return state.turn_away(door.name, problem);
+    }
+    if !state.directory.get().lets_in(WppGateway.name(), client) {
+        let problem = Problem::new(
+            Code::Unauthenticated,
+            "the source may not speak from this address",
+        );
+        return state.turn_away(door.name, problem);
     }
     match accept(state, request, door).await {
         Ok(Some(event_id)) => answer("SUCCESS", Some(event_id)),

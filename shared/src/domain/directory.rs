@@ -1,14 +1,18 @@
 //! Who and what is configured: tenants, sending accounts, rules, templates and credentials, as
 //! one immutable snapshot that a process works with until the next one.
 
+// Addresses alone, nothing that opens a socket.
+use core::net::IpAddr;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::credential::{Credential, SigningKey};
 use super::ids::TenantId;
+use super::network::Networks;
 use super::rule::Rule;
 use super::template::TemplateBook;
 
@@ -98,6 +102,8 @@ pub struct Directory {
     pub signing_keys: HashMap<String, Vec<SigningKey>>,
     /// Enabled sources.
     pub sources: Vec<String>,
+    /// From where a source may speak, for those that may not from everywhere.
+    pub networks: HashMap<String, Networks>,
     /// Keys the hashes of message texts, see [`text_hash`].
     pub hash_key: Vec<u8>,
     /// Active tenants by phone; filled by [`Self::indexed`].
@@ -129,6 +135,27 @@ impl Directory {
         self.accounts
             .get(&slug)
             .or_else(|| self.accounts.get(self.aliases.get(&slug)?))
+    }
+
+    /// Whether a source may speak from an address.
+    #[must_use]
+    pub fn lets_in(&self, source: &str, address: IpAddr) -> bool {
+        let networks = self.networks.get(source);
+        networks.is_none_or(|networks| networks.contains(address))
+    }
+
+    /// What a source may sign with now, the newest first; the caller tries each. None: its signed
+    /// requests are refused.
+    pub fn signing_keys_of(
+        &self,
+        source: &str,
+        now: DateTime<Utc>,
+    ) -> impl Iterator<Item = &SigningKey> {
+        let enabled = self.sources.iter().any(|own| own == source);
+        let keys = self.signing_keys.get(source).filter(|_| enabled);
+        keys.into_iter()
+            .flatten()
+            .filter(move |key| key.credential.is_alive(now))
     }
 
     /// The active tenants with that phone, in the order of their numbers. More than one is no

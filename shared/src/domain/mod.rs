@@ -13,6 +13,7 @@ pub mod failure;
 pub mod ids;
 pub mod mask;
 pub mod message;
+pub mod network;
 pub mod redrive;
 pub mod rule;
 pub mod template;

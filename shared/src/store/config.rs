@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{StoreResult, credentials};
 use crate::domain::directory::{ChannelAccount, Directory, Tenant};
 use crate::domain::ids::TenantId;
+use crate::domain::network::Networks;
 use crate::domain::rule::Rule;
 use crate::domain::template::{Template, TemplateBook};
 use crate::runtime::telemetry::chain;
@@ -157,9 +158,17 @@ pub async fn load(conn: &mut PgConnection) -> StoreResult<Directory> {
             .or_default()
             .push(row.channel_id);
     }
-    let sources = sqlx::query_scalar!("select name from sources where enabled")
+    let mut sources = Vec::new();
+    let mut allowed = HashMap::new();
+    let rows = sqlx::query!("select name, networks from sources where enabled")
         .fetch_all(&mut *conn)
         .await?;
+    for row in rows {
+        if !row.networks.is_empty() {
+            allowed.insert(row.name.clone(), networks(&row.name, &row.networks));
+        }
+        sources.push(row.name);
+    }
     let hash_key = sqlx::query_scalar!("select hash_key from installation")
         .fetch_one(&mut *conn)
         .await?;
@@ -176,9 +185,25 @@ pub async fn load(conn: &mut PgConnection) -> StoreResult<Directory> {
         credentials: keyring.bearer,
         signing_keys: keyring.signing,
         sources,
+        networks: allowed,
         ..Directory::default()
     }
     .indexed())
+}
+
+/// What cannot be read lets nobody in: a list that is there is never taken for none.
+fn networks(source: &str, texts: &[String]) -> Networks {
+    let read = texts.iter().filter_map(|text| match text.parse() {
+        Ok(network) => Some(network),
+        Err(_) => {
+            tracing::error!(
+                source,
+                "a network of the source cannot be read: set them again"
+            );
+            None
+        }
+    });
+    read.collect()
 }
 
 async fn rules(conn: &mut PgConnection) -> StoreResult<Vec<Arc<Rule>>> {

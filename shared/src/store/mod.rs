@@ -17,6 +17,7 @@ pub mod dropped;
 pub mod events;
 pub mod history;
 pub mod import;
+pub mod ip_blocks;
 pub mod ledger;
 pub mod logs;
 pub mod outbox;
@@ -31,6 +32,7 @@ pub mod replans;
 pub mod retention;
 pub mod sessions;
 pub mod settle;
+pub mod sources;
 pub mod tenants;
 pub mod traces;
 
