@@ -222,7 +222,7 @@ fn register_webhook(args: &RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<()>
     let (Some(url), Some(secret), Ok(config)) = (
         &args.whatsapp_webhook_url,
         &args.gateway_webhook_secret,
-        args.wpp.config(REGISTER_TIMEOUT),
+        args.wpp.config(REGISTER_TIMEOUT, &args.outbound),
     ) else {
         return Ok(());
     };

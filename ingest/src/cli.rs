@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use shared::broker::BrokerArgs;
 use shared::domain::credential::{Credential, CredentialKind};
 use shared::domain::directory::Directory;
+use shared::outbound::OutboundArgs;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
 use shared::source::DoorSecrets;
@@ -223,6 +224,9 @@ pub struct RunArgs {
     /// The gateway.
     #[command(flatten)]
     pub wpp: WppArgs,
+    /// Where requests may go.
+    #[command(flatten)]
+    pub outbound: OutboundArgs,
     /// Which listeners this process serves.
     #[arg(long, env = "LISTENERS", value_enum, default_value_t = Listeners::All)]
     pub listeners: Listeners,

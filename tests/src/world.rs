@@ -220,6 +220,8 @@ impl World {
             &gateway,
             "--wpp-gateway-secret",
             GATEWAY_SECRET,
+            "--outbound-allow",
+            "127.0.0.0/8",
             "--event-processing-timeout",
             self.setup.send_timeout,
             "--retry-base",
