@@ -62,7 +62,7 @@ pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Res
     let client = state.guard.proxies.client_of_request(&request);
     let caller = match state.admit(&headers, client, now) {
         Ok(caller) => caller,
-        Err(problem) => return state.turn_away("events", problem),
+        Err(problem) => return state.turn_away("events", client, problem).await,
     };
     let door = Door {
         state: &state,
@@ -461,7 +461,7 @@ pub(crate) async fn get(
     let client = state.guard.proxies.client_of(&extensions, &headers);
     let caller = match state.admit(&headers, client, state.clock.now()) {
         Ok(caller) => caller,
-        Err(problem) => return state.turn_away("events", problem),
+        Err(problem) => return state.turn_away("events", client, problem).await,
     };
     let not_found = || Problem::new(Code::NotFound, "there is no such event").into_response();
     let Ok(Path(id)) = id else { return not_found() };

@@ -106,7 +106,10 @@ impl ApiState {
     }
 
     /// Answers somebody who did not get past a door: a number on a metric, and nothing else.
-    pub(crate) fn turn_away(&self, door: &str, problem: Problem) -> Response {
+    pub(crate) async fn turn_away(&self, door: &str, client: IpAddr, problem: Problem) -> Response {
+        if matches!(problem.code, Code::Unauthenticated | Code::AddressShutOut) {
+            self.guard.hold(client).await;
+        }
         self.metrics
             .refused
             .with_label_values(&[door, problem.code.as_str()])

@@ -57,14 +57,14 @@ async fn receive(state: &ApiState, request: Request, door: &Door) -> Response {
     if let Err(error) = WppGateway.authenticate(request.headers(), &door.secrets) {
         state.guard.failed(client);
         let problem = Problem::new(Code::Unauthenticated, error.to_string());
-        return state.turn_away(door.name, problem);
+        return state.turn_away(door.name, client, problem).await;
     }
     if !state.directory.get().lets_in(WppGateway.name(), client) {
         let problem = Problem::new(
             Code::Unauthenticated,
             "the source may not speak from this address",
         );
-        return state.turn_away(door.name, problem);
+        return state.turn_away(door.name, client, problem).await;
     }
     match accept(state, request, door).await {
         Ok(Some(event_id)) => answer("SUCCESS", Some(event_id)),

@@ -17,6 +17,7 @@ use shared::domain::ids::TenantId;
 use shared::domain::network::Network;
 use shared::runtime::telemetry::chain;
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use client::Proxies;
@@ -26,6 +27,10 @@ use limits::{Exceeded, Limits};
 pub use shut_out::ShutOutArgs;
 use shut_out::ShutOuts;
 
+/// How long whoever is shut out waits for the answer.
+const HELD_FOR: Duration = Duration::from_secs(1);
+/// So many wait at one time, no more: each keeps a connection and what was read of its request.
+const MOST_HELD: usize = 512;
 /// How often shut-outs are brought in line with the table, and old counts forgotten.
 const SYNC_EVERY: Duration = Duration::from_secs(3);
 
@@ -51,6 +56,7 @@ pub(crate) struct Guard {
     pub(crate) proxies: Proxies,
     limits: Limits,
     shut_outs: ShutOuts,
+    held: Semaphore,
     metrics: GuardMetrics,
 }
 
@@ -65,6 +71,7 @@ impl Guard {
             },
             limits: Limits::new(&args.limits),
             shut_outs: ShutOuts::new(args.shut_out),
+            held: Semaphore::new(MOST_HELD),
             metrics: GuardMetrics::register(registry)?,
         })
     }
@@ -104,6 +111,16 @@ impl Guard {
     /// For how many seconds more an address is shut out.
     pub(crate) fn shut_out(&self, client: IpAddr) -> Option<u64> {
         self.shut_outs.left(client)
+    }
+
+    /// Lets whoever is shut out wait for the answer. A flood asks again when it is answered, so it
+    /// becomes a trickle; beyond so many at one time the answer comes at once.
+    pub(crate) async fn hold(&self, client: IpAddr) {
+        if self.shut_out(client).is_some()
+            && let Ok(_place) = self.held.try_acquire()
+        {
+            tokio::time::sleep(HELD_FOR).await;
+        }
     }
 }
 

@@ -260,7 +260,9 @@ async fn an_address_that_fails_again_and_again_is_shut_out_for_longer_each_time_
         let answer = post(&world, &door, bad, "wrong", &event(1, "a")).await;
         assert_eq!(answer.status, 401, "failure {n}");
     }
+    let begun = std::time::Instant::now();
     let shut = post(&world, &door, bad, "wrong", &event(1, "a")).await;
+    assert!(begun.elapsed().as_millis() >= 1000, "who is shut out waits");
     assert_eq!(shut.status, 429, "{}", shut.body);
     assert_eq!(shut.body["code"], "address_shut_out");
     let wait: u64 = header(&shut, "retry-after").parse().expect("seconds");
