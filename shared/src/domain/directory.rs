@@ -4,6 +4,7 @@
 // Addresses alone, nothing that opens a socket.
 use core::net::IpAddr;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -17,7 +18,7 @@ use super::rule::Rule;
 use super::template::TemplateBook;
 
 /// A customer of the agency.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Tenant {
     /// PixelHub's number.
     pub id: TenantId,
@@ -31,6 +32,15 @@ pub struct Tenant {
     pub phone_match_key: Option<String>,
     /// Archived tenants are known, but nothing is matched to them.
     pub archived: bool,
+}
+
+impl fmt::Debug for Tenant {
+    /// Neither name nor phone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenant")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Tenant {
@@ -80,7 +90,7 @@ pub fn text_hash(key: &[u8], text: &str) -> Vec<u8> {
 }
 
 /// The snapshot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Directory {
     /// Grows with every change of the configuration.
     pub version: i64,
@@ -108,6 +118,15 @@ pub struct Directory {
     pub hash_key: Vec<u8>,
     /// Active tenants by phone; filled by [`Self::indexed`].
     pub by_match_key: HashMap<String, Vec<TenantId>>,
+}
+
+impl fmt::Debug for Directory {
+    /// Which one it is; what it holds is personal in part.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Directory {
