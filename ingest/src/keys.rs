@@ -160,6 +160,11 @@ pub(crate) async fn rotate(
             return Err(KeyError::PredecessorValid(id, before.id));
         }
     }
+    // The end of a key that was rotated before is that of its overlap, not one that was wanted.
+    let valid_until = match credentials::end_of_last_successor(&mut tx, id).await? {
+        Some(end) => end,
+        None => old.valid_until,
+    };
     let kind = old.kind.parse().unwrap_or(CredentialKind::Bearer);
     let secret = Secret::generate(kind)?;
     let scope = Scope {
@@ -167,7 +172,7 @@ pub(crate) async fn rotate(
         label: old.label.clone(),
         tenants: old.tenants.clone(),
         event_types: old.event_types.clone(),
-        valid_until: old.valid_until,
+        valid_until,
     };
     let (new, _) = keep(&mut tx, &scope, &secret, Some(id)).await?;
     let ends = credentials::end_within(&mut tx, id, overlap.as_secs_f64()).await?;

@@ -68,9 +68,15 @@ impl ApiState {
         client: IpAddr,
         now: DateTime<Utc>,
     ) -> Result<Caller, Problem> {
-        self.guard.take_request(client).map_err(Problem::of_limit)?;
         let directory = self.directory.get();
-        match auth::caller(headers, &directory, &self.bootstrap, now) {
+        let caller = auth::caller(headers, &directory, &self.bootstrap, now);
+        let is_known = matches!(caller, Some(Caller::Known(_)));
+        if let (false, Some(seconds)) = (is_known, self.guard.shut_out(client)) {
+            return Err(shut_out(seconds));
+        }
+        // Not before: a flood from an address must not use up what others there may bring.
+        self.guard.take_request(client).map_err(Problem::of_limit)?;
+        match caller {
             Some(Caller::Known(credential)) => {
                 if !directory.lets_in(&credential.source_system, client) {
                     return Err(address_forbidden());
@@ -78,25 +84,22 @@ impl ApiState {
                 self.uses.mark(credential.id, now);
                 Ok(Caller::Known(credential))
             }
-            Some(Caller::Bootstrap(mut sources)) if self.guard.shut_out(client).is_none() => {
+            Some(Caller::Bootstrap(mut sources)) => {
+                let some = !sources.is_empty();
                 sources.retain(|source| directory.lets_in(source, client));
-                if sources.is_empty() {
+                if some && sources.is_empty() {
                     return Err(address_forbidden());
                 }
                 Ok(Caller::Bootstrap(sources))
             }
-            Some(Caller::Bootstrap(_)) | None => Err(self.stranger(client)),
+            None => Err(self.stranger(client)),
         }
     }
 
     /// Counts that somebody failed to authenticate at the generic door, and says what they are told.
     pub(crate) fn stranger(&self, client: IpAddr) -> Problem {
         if let Some(seconds) = self.guard.shut_out(client) {
-            return Problem::new(
-                Code::AddressShutOut,
-                "too many requests of this address carried no valid credential",
-            )
-            .with_retry_after(seconds);
+            return shut_out(seconds);
         }
         self.guard.failed(client);
         Problem::new(
@@ -116,6 +119,14 @@ impl ApiState {
             .inc();
         problem.into_response()
     }
+}
+
+fn shut_out(seconds: u64) -> Problem {
+    Problem::new(
+        Code::AddressShutOut,
+        "too many requests of this address carried no valid credential",
+    )
+    .with_retry_after(seconds)
 }
 
 fn address_forbidden() -> Problem {

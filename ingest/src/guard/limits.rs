@@ -14,6 +14,8 @@ use governor::{Quota, RateLimiter};
 use shared::domain::ids::TenantId;
 use shared::runtime::cli;
 
+use super::shut_out::{place, written};
+
 /// The longest window that is taken.
 const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
@@ -70,7 +72,7 @@ impl FromStr for Limit {
 /// The settings of the limits.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LimitArgs {
-    /// Requests of one address, whoever it says it is.
+    /// Requests of one address, whoever it says it is; another limit for some: `600/60s,203.0.113.9=off`.
     #[arg(long, env = "LIMIT_ADDRESS", default_value = "600000/60s")]
     pub limit_address: Limit,
     /// Events of one source; another limit for some: `600/60s,billing=6000/60s`.
@@ -200,9 +202,14 @@ impl Limits {
         }
     }
 
-    /// Takes one request of an address.
+    /// Takes one request of an address; one of IPv6 counts with its /64.
     pub(crate) fn take_request(&self, address: IpAddr) -> Result<(), Exceeded> {
-        self.address.take(self.address.usual.as_ref(), address)
+        let (policy, address) = (&self.address, place(address));
+        let own = match policy.special.is_empty() {
+            true => policy.usual.as_ref(),
+            false => policy.of(&written(address)),
+        };
+        policy.take(own, address)
     }
 
     /// Takes one event: of its source, its tenant, and its source's type.
@@ -287,7 +294,12 @@ mod tests {
 
     #[test]
     fn each_key_has_its_own_quota_and_meets_the_first_limit_that_is_used_up() {
-        let limits = limits("2/60s", "3/60s,loud=5/60s", "2/60s,7=off", "2/60s");
+        let limits = limits(
+            "2/60s,203.0.113.1=off",
+            "3/60s,loud=5/60s",
+            "2/60s,7=off",
+            "2/60s",
+        );
         let one = "203.0.113.9".parse().unwrap();
         assert!(limits.take_request(one).is_ok() && limits.take_request(one).is_ok());
         let exceeded = limits.take_request(one).unwrap_err();
@@ -295,6 +307,12 @@ mod tests {
         assert!((29..=30).contains(&exceeded.retry_after), "{exceeded:?}");
         assert!(exceeded.field().starts_with("\"address\";r=0;t="));
         assert!(limits.take_request("203.0.113.10".parse().unwrap()).is_ok());
+
+        let own = "203.0.113.1".parse().unwrap();
+        assert!((0..100).all(|_| limits.take_request(own).is_ok()));
+        let of_one_client = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:3"];
+        let taken = of_one_client.map(|text| limits.take_request(text.parse().unwrap()).is_ok());
+        assert_eq!(taken, [true, true, false], "a /64 is one address");
 
         let met = |source: &str, tenant: Option<i64>, event_type: &str| {
             let taken = limits.take_event(source, tenant.map(TenantId), event_type);

@@ -169,6 +169,10 @@ impl GuardMetrics {
                 "Addresses that are shut out now, by whichever process.",
             )?,
         };
+        // Prometheus does not see the first count of a series that begins with it.
+        for policy in ["address", "source", "tenant", "source-type"] {
+            metrics.limited.with_label_values(&[policy]);
+        }
         registry.register(Box::new(metrics.limited.clone()))?;
         registry.register(Box::new(metrics.blocks.clone()))?;
         registry.register(Box::new(metrics.shut.clone()))?;

@@ -152,7 +152,7 @@ async fn tell(pool: &PgPool, news: &[IpAddr]) -> Result<Vec<ip_blocks::Shut>, St
 }
 
 /// What counts as one address: an IPv6 client has a /64 to itself, mostly.
-fn place(address: IpAddr) -> IpAddr {
+pub(super) fn place(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

@@ -187,6 +187,24 @@ pub async fn end_within(
     Ok(until)
 }
 
+/// When the last successor of a credential ends, or ended, though it was revoked since; none when it
+/// never had one.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn end_of_last_successor(
+    conn: &mut PgConnection,
+    id: i64,
+) -> StoreResult<Option<Option<DateTime<Utc>>>> {
+    let end = sqlx::query_scalar!(
+        "select valid_until from source_credentials where replaces = $1 order by id desc limit 1",
+        id
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(end)
+}
+
 /// Ends a credential for good; a signing secret is not kept any longer.
 ///
 /// # Errors

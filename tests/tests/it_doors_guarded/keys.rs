@@ -91,6 +91,24 @@ async fn a_key_opens_from_its_making_to_its_revocation_and_each_change_leaves_a_
     until_answered(&world, &secret, 401).await;
     until_answered(&world, &next_secret, 401).await;
 
+    // A successor that was revoked leaves room for another one, which does not inherit the end that
+    // the rotation gave the old key.
+    let (last, _) = make(&world, json!({"source": "billing", "actor": "Ana"})).await;
+    let rotate = format!("/admin/keys/{last}/rotate");
+    let first = world.order(&rotate, &json!({"actor": "Ana"})).await;
+    let first = number(&first, "/key/id");
+    let revoked = world
+        .order(
+            &format!("/admin/keys/{first}/revoke"),
+            &json!({"actor": "Bia"}),
+        )
+        .await;
+    assert_eq!(revoked.status, 200);
+    let second = world.order(&rotate, &json!({"actor": "Ana"})).await;
+    assert_eq!(second.status, 201, "{}", second.body);
+    assert_eq!(second.body["key"]["valid_until"], Value::Null);
+    let second = number(&second, "/key/id");
+
     let lines = world
         .texts("select actor || ' ' || action || ' ' || (detail ->> 'credential_id') from audit_log order by at, id")
         .await;
@@ -101,6 +119,10 @@ async fn a_key_opens_from_its_making_to_its_revocation_and_each_change_leaves_a_
             format!("Ana key_rotated {next}"),
             format!("Bia key_revoked {id}"),
             format!("Bia key_revoked {next}"),
+            format!("Ana key_created {last}"),
+            format!("Ana key_rotated {first}"),
+            format!("Bia key_revoked {first}"),
+            format!("Ana key_rotated {second}"),
         ]
     );
     let kept = world
