@@ -23,7 +23,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use shared::runtime::batcher::Batcher;
 use shared::runtime::clock::Clock;
-use shared::source::DoorSecrets;
+use shared::source::{DoorSecrets, Source};
 use shared::store::config::DirectoryCache;
 use sqlx::PgPool;
 
@@ -93,6 +93,27 @@ impl ApiState {
                 Ok(Caller::Bootstrap(sources))
             }
             None => Err(self.stranger(client)),
+        }
+    }
+
+    /// Whether a request to a provider's own door is the provider's, and comes from where it may. No
+    /// limit and no shut-out stands here: what an authentic provider brings may not come again.
+    pub(crate) fn authentic(
+        &self,
+        source: &dyn Source,
+        secrets: &DoorSecrets,
+        headers: &HeaderMap,
+        client: IpAddr,
+    ) -> Result<(), Problem> {
+        if let Err(error) = source.authenticate(headers, secrets) {
+            self.guard.failed(client);
+            return Err(Problem::new(Code::Unauthenticated, error.to_string()));
+        }
+        if self.directory.get().lets_in(source.name(), client) {
+            Ok(())
+        } else {
+            let detail = "the source may not speak from this address";
+            Err(Problem::new(Code::Unauthenticated, detail))
         }
     }
 

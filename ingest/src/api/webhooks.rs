@@ -53,17 +53,8 @@ struct Door {
 
 async fn receive(state: &ApiState, request: Request, door: &Door) -> Response {
     let client = state.guard.proxies.client_of_request(&request);
-    // No limit and no shut-out stands here: what an authentic gateway brings may not come again.
-    if let Err(error) = WppGateway.authenticate(request.headers(), &door.secrets) {
-        state.guard.failed(client);
-        let problem = Problem::new(Code::Unauthenticated, error.to_string());
-        return state.turn_away(door.name, client, problem).await;
-    }
-    if !state.directory.get().lets_in(WppGateway.name(), client) {
-        let problem = Problem::new(
-            Code::Unauthenticated,
-            "the source may not speak from this address",
-        );
+    let authentic = state.authentic(&WppGateway, &door.secrets, request.headers(), client);
+    if let Err(problem) = authentic {
         return state.turn_away(door.name, client, problem).await;
     }
     match accept(state, request, door).await {
