@@ -76,7 +76,11 @@ impl App {
     /// broker or a gateway that is down is waited for.
     pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
         let db = pool::open(&args.database, LONGEST_STATEMENT)?;
-        let client = WppClient::new(&args.wpp.config(args.event_processing_timeout)?)?;
+        let client = WppClient::new(
+            &args
+                .wpp
+                .config(args.event_processing_timeout, &args.outbound)?,
+        )?;
         let listener = TcpListener::bind(args.ops.ops_listen)
             .await
             .with_context(|| format!("cannot listen on {}", args.ops.ops_listen))?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use shared::broker::BrokerArgs;
 use shared::domain::channel::PerChannel;
+use shared::outbound::OutboundArgs;
 use shared::runtime::cli::duration;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
@@ -49,6 +50,9 @@ pub struct RunArgs {
     /// The gateway.
     #[command(flatten)]
     pub wpp: WppArgs,
+    /// Where requests may go.
+    #[command(flatten)]
+    pub outbound: OutboundArgs,
     /// Bounds each text send, like `30s` or `500ms`; what takes longer has an unknown outcome.
     #[arg(long, env = "EVENT_PROCESSING_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub event_processing_timeout: Duration,

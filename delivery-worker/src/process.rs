@@ -35,7 +35,11 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
                 cli::table(&cli::effective_of(Cli::command(), &matches))
             );
             // What `run` would refuse to start with.
-            WppClient::new(&args.wpp.config(args.event_processing_timeout)?)?;
+            WppClient::new(
+                &args
+                    .wpp
+                    .config(args.event_processing_timeout, &args.outbound)?,
+            )?;
             args.broker.config("delivery-worker")?;
             pool::open(&args.database, pool::COMMAND_STATEMENT)?;
         }

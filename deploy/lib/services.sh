@@ -99,7 +99,7 @@ migrate_database() {
 load_reference_data() {
     step "Loading the demo tenant, its channel and the credential of source 'billing'"
     run_once import "the reference data was refused" admin import "$REPO/deploy/demo/reference.json"
-    printf '%s' "$POSTO_TOKEN" | run_once import "the credential was refused" admin key put --source billing --secret-stdin
+    printf '%s' "$POSTO_TOKEN" | run_once import "the credential was refused" admin keys put --source billing --secret-stdin
 }
 
 # run_once LOG WHAT_IF_IT_FAILS ARGUMENT...: one command of ingest, as the owner of the database.
@@ -120,7 +120,8 @@ export_service_env() {
     if [[ -n $MANAGEMENT_URL ]]; then export RABBITMQ_MANAGEMENT_URL=$MANAGEMENT_URL; else unset RABBITMQ_MANAGEMENT_URL; fi
     export PUBLIC_LISTEN=$API_LISTEN ADMIN_LISTEN
     export POSTO_ADMIN_TOKEN ASAAS_WEBHOOK_TOKEN
-    export WPP_GATEWAY_BASE_URL=$GATEWAY_SIM_URL WPP_GATEWAY_SECRET
+    # The simulator is on loopback, where no request may go unless it is said.
+    export WPP_GATEWAY_BASE_URL=$GATEWAY_SIM_URL WPP_GATEWAY_SECRET OUTBOUND_ALLOW=$LOOPBACK/32
     export PIXELHUB_WHATSAPP_WEBHOOK_URL=$WEBHOOK_URL PIXELHUB_WHATSAPP_WEBHOOK_SECRET
 }
 

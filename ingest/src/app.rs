@@ -27,8 +27,10 @@ use crate::accept::Accept;
 use crate::admin::{self, AdminState};
 use crate::api::auth::Bootstrap;
 use crate::api::refusals::LogRefusals;
+use crate::api::uses::{self, Uses};
 use crate::api::{self, ApiState};
 use crate::cli::{Listeners, RunArgs};
+use crate::guard::{self, Guard};
 use crate::ledger::Auditor;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
@@ -88,6 +90,9 @@ impl App {
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let directory = DirectoryCache::start(db.clone(), lifecycle.stopping()).await?;
+        if let Some(remark) = args.remark_about_keys(&directory.get(), clock.now()) {
+            tracing::warn!("{remark}");
+        }
         let session = Session::start(
             &args.broker.config("ingest")?,
             &lifecycle.links.tasks,
@@ -110,6 +115,7 @@ impl App {
                 .transpose()?,
             ops: ops_listener.local_addr()?,
         };
+        let guard = Arc::new(Guard::new(&args.guard, &registry)?);
         let readiness = readiness(db.clone(), session.clone(), management);
         lifecycle.links.tasks.spawn(ops::serve(
             ops_listener,
@@ -134,10 +140,15 @@ impl App {
             lifecycle.stopping(),
         ));
         if let Some(listener) = public_listener {
+            lifecycle.spawn(guard::keep(
+                Arc::clone(&guard),
+                db.clone(),
+                lifecycle.stopping(),
+            ));
             let state = api_state(
                 &args,
-                db.clone(),
-                directory,
+                (db.clone(), directory),
+                guard,
                 (relay.clone(), clock, Arc::clone(&metrics)),
                 lifecycle,
             );
@@ -168,8 +179,8 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 fn api_state(
     args: &RunArgs,
-    db: PgPool,
-    directory: DirectoryCache,
+    (db, directory): (PgPool, DirectoryCache),
+    guard: Arc<Guard>,
     (relay, clock, metrics): (Relay, Arc<dyn Clock>, Arc<Metrics>),
     lifecycle: &Lifecycle,
 ) -> ApiState {
@@ -183,6 +194,12 @@ fn api_state(
         relay,
     };
     let refusals = LogRefusals { pool: db.clone() };
+    let uses = Arc::new(Uses::default());
+    lifecycle.spawn(uses::write(
+        Arc::clone(&uses),
+        db.clone(),
+        lifecycle.stopping(),
+    ));
     ApiState {
         accept: Batcher::start(accept, batcher("accept"), &lifecycle.work.tasks),
         refusals: Batcher::start(refusals, batcher("refusals"), &lifecycle.work.tasks),
@@ -194,6 +211,8 @@ fn api_state(
         }),
         gateway_secrets: Arc::new(args.gateway_secrets()),
         status_secrets: Arc::new(args.status_secrets()),
+        uses,
+        guard,
         clock,
         metrics,
     }
@@ -203,7 +222,7 @@ fn register_webhook(args: &RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<()>
     let (Some(url), Some(secret), Ok(config)) = (
         &args.whatsapp_webhook_url,
         &args.gateway_webhook_secret,
-        args.wpp.config(REGISTER_TIMEOUT),
+        args.wpp.config(REGISTER_TIMEOUT, &args.outbound),
     ) else {
         return Ok(());
     };
@@ -219,7 +238,8 @@ fn register_webhook(args: &RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<()>
 
 /// Serves until the process stops; requests that came before are answered.
 async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle) {
-    let served = axum::serve(listener, router)
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service)
         .with_graceful_shutdown(lifecycle.stopping().cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(error = %chain(&error), "a listener ended");

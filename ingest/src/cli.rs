@@ -2,16 +2,22 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 use shared::broker::BrokerArgs;
+use shared::domain::credential::{Credential, CredentialKind};
+use shared::domain::directory::Directory;
+use shared::outbound::OutboundArgs;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
 use shared::source::DoorSecrets;
 use shared::store::pool::DatabaseArgs;
 use shared::wpp::WppArgs;
 
+use crate::guard::GuardArgs;
 use crate::retention::Keep;
 
 /// Posto's ingest: the one door in.
@@ -49,28 +55,144 @@ pub enum AdminCommand {
         database: DatabaseArgs,
     },
     /// Credentials of sources.
+    #[command(subcommand, visible_alias = "key")]
+    Keys(KeyCommand),
+    /// Sources, and from where they may speak.
     #[command(subcommand)]
-    Key(KeyCommand),
+    Sources(SourceCommand),
+}
+
+/// The commands about sources.
+#[derive(Debug, Subcommand)]
+pub enum SourceCommand {
+    /// Shows the sources.
+    List {
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Sets from where a source may speak.
+    #[command(group = clap::ArgGroup::new("wanted").required(true))]
+    Networks {
+        /// The source.
+        #[arg(long)]
+        source: String,
+        /// A network like 203.0.113.0/24, or an address; may be repeated.
+        #[arg(long, group = "wanted")]
+        network: Vec<String>,
+        /// A ready list: `asaas`, the addresses that Asaas publishes.
+        #[arg(long, group = "wanted", value_parser = crate::networks::PRESETS)]
+        preset: Option<String>,
+        /// From everywhere again.
+        #[arg(long, group = "wanted")]
+        any: bool,
+        /// Who does it.
+        #[command(flatten)]
+        by: KeyAuthor,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
 }
 
 /// The commands about credentials.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Makes a secret valid for a source; only its hash is kept. Safe to repeat.
-    Put {
-        /// The source that it speaks for.
-        #[arg(long)]
-        source: String,
-        /// The only tenant that it speaks for.
-        #[arg(long)]
-        tenant: Option<i64>,
-        /// Read the secret from standard input, so that no process list shows it.
-        #[arg(long, required = true)]
-        secret_stdin: bool,
+    /// Makes a key and shows it, once.
+    Create {
+        /// What it is for.
+        #[command(flatten)]
+        scope: KeyScope,
+        /// Who does it.
+        #[command(flatten)]
+        by: KeyAuthor,
         /// The database.
         #[command(flatten)]
         database: DatabaseArgs,
     },
+    /// Makes a secret that exists already valid for a source. Safe to repeat.
+    Put {
+        /// What it is for.
+        #[command(flatten)]
+        scope: KeyScope,
+        /// Read the secret from standard input, so that no process list shows it.
+        #[arg(long, required = true)]
+        secret_stdin: bool,
+        /// Who does it.
+        #[command(flatten)]
+        by: KeyAuthor,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Shows the keys; never a secret.
+    List {
+        /// Only those of this source.
+        #[arg(long)]
+        source: Option<String>,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Makes the successor of a key and shows it, once; the old one ends after the overlap.
+    Rotate {
+        /// The key's number.
+        id: i64,
+        /// How many hours the old one stays valid, 0 to 2160.
+        #[arg(long, default_value_t = 168, value_parser = clap::value_parser!(u64).range(0..=2160))]
+        overlap_hours: u64,
+        /// Who does it.
+        #[command(flatten)]
+        by: KeyAuthor,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Ends a key at once and for good.
+    Revoke {
+        /// The key's number.
+        id: i64,
+        /// Who does it.
+        #[command(flatten)]
+        by: KeyAuthor,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+}
+
+/// What a key is for.
+#[derive(Clone, Debug, Args)]
+pub struct KeyScope {
+    /// The source that it speaks for.
+    #[arg(long)]
+    pub source: String,
+    /// `bearer`: shown by the caller; `hmac`: a signing secret in Standard Webhooks form.
+    #[arg(long, default_value = "bearer")]
+    pub kind: CredentialKind,
+    /// What people call it.
+    #[arg(long, default_value = "")]
+    pub label: String,
+    /// A tenant that it is bound to; may be repeated. None: all.
+    #[arg(long)]
+    pub tenant: Vec<i64>,
+    /// A type of events that it is bound to, exact or with `*`; may be repeated. None: all.
+    #[arg(long)]
+    pub event_type: Vec<String>,
+    /// When it ends, like 2026-12-31T00:00:00Z. None: never.
+    #[arg(long)]
+    pub valid_until: Option<DateTime<Utc>>,
+}
+
+/// Who does it and why, for the audit log.
+#[derive(Clone, Debug, Args)]
+pub struct KeyAuthor {
+    /// Who does it.
+    #[arg(long, env = "USER", default_value = "operator")]
+    pub actor: String,
+    /// Why.
+    #[arg(long)]
+    pub reason: Option<String>,
 }
 
 /// Which listeners a process serves.
@@ -102,6 +224,9 @@ pub struct RunArgs {
     /// The gateway.
     #[command(flatten)]
     pub wpp: WppArgs,
+    /// Where requests may go.
+    #[command(flatten)]
+    pub outbound: OutboundArgs,
     /// Which listeners this process serves.
     #[arg(long, env = "LISTENERS", value_enum, default_value_t = Listeners::All)]
     pub listeners: Listeners,
@@ -148,6 +273,9 @@ pub struct RunArgs {
     /// That door's secret before this one, still valid.
     #[arg(long, env = "WHATSAPP_WEBHOOK_SECRET_PREVIOUS", hide_env_values = true)]
     pub status_webhook_secret_previous: Option<SecretString>,
+    /// What stands before the doors.
+    #[command(flatten)]
+    pub guard: GuardArgs,
     /// How long things are kept.
     #[command(flatten)]
     pub keep: Keep,
@@ -189,6 +317,26 @@ impl RunArgs {
         )
     }
 
+    /// Whether `/api/events` is shut, for `check-config` and the start: neither a source's key nor
+    /// the bootstrap key opens it.
+    #[must_use]
+    pub fn remark_about_keys(&self, directory: &Directory, now: DateTime<Utc>) -> Option<String> {
+        let opens = |credential: &Credential| {
+            credential.is_alive(now) && directory.sources.contains(&credential.source_system)
+        };
+        let signing = directory.signing_keys.values().flatten();
+        let mut credentials = (directory.credentials.values().map(Arc::as_ref))
+            .chain(signing.map(|key| key.credential.as_ref()));
+        let bootstrap = !self.bootstrap_secrets().is_shut()
+            && (self.event_ingestion_sources.iter())
+                .any(|source| directory.sources.contains(source));
+        let is_open = bootstrap || credentials.any(opens);
+        (!is_open).then(|| {
+            "/api/events stays shut: no source has a key (ingest admin keys create), and EVENT_INGESTION_SECRET opens nothing"
+                .to_owned()
+        })
+    }
+
     /// What an operator should know about these settings, for `check-config` and the start.
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
@@ -207,6 +355,11 @@ impl RunArgs {
             self.status_secrets().is_shut(),
             "/webhook/whatsapp/delivery-status",
             "WHATSAPP_WEBHOOK_SECRET",
+        );
+        shut(
+            self.asaas_webhook_token.is_none(),
+            "/webhook/asaas",
+            "ASAAS_WEBHOOK_TOKEN",
         );
         shut(
             self.admin_token.is_none(),

@@ -1,23 +1,25 @@
-//! The commands that are no service: migrate, check-config, import, keys.
+//! The commands that are no service: migrate, check-config, import. Those about keys are in
+//! [`crate::key_commands`].
 
-use std::io::Read as _;
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use clap::{ArgMatches, CommandFactory as _};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use shared::domain::address::Phone;
 use shared::domain::directory::account_slug;
 use shared::runtime::cli;
+use shared::runtime::clock::{Clock as _, SystemClock};
+use shared::store::config;
 use shared::store::import::{self, TenantRow};
 use shared::store::pool::{self, DatabaseArgs};
 use sqlx::Connection as _;
 
 use crate::cli::{Cli, RunArgs};
 
-/// The shortest secret that is taken: 128 random bits in base64.
-const SHORTEST_SECRET: usize = 20;
+/// How long `check-config` waits for the database.
+const KEYS_BOUND: Duration = Duration::from_secs(5);
 
 /// Applies pending migrations.
 ///
@@ -30,16 +32,28 @@ pub async fn migrate(args: &DatabaseArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The effective settings, with secrets hidden, and what an operator should know about them.
-#[must_use]
-pub fn check_config(args: &RunArgs, matches: &ArgMatches) -> String {
+/// The effective settings, with secrets hidden, and what an operator should know about them. The
+/// keys of sources are in the database: it is asked where it answers.
+pub async fn check_config(args: &RunArgs, matches: &ArgMatches) -> String {
     let settings = cli::effective_of(Cli::command(), matches);
-    let remarks: String = args
-        .remarks()
+    let mut remarks = args.remarks();
+    match tokio::time::timeout(KEYS_BOUND, doors_of_sources(args)).await {
+        Ok(Ok(shut)) => remarks.extend(shut),
+        Ok(Err(error)) => remarks.push(format!("the keys of sources are not known: {error:#}")),
+        Err(_) => remarks.push("the keys of sources are not known: no answer in time".to_owned()),
+    }
+    let remarks: String = remarks
         .iter()
         .map(|remark| format!("note: {remark}\n"))
         .collect();
     cli::table(&settings) + &remarks
+}
+
+async fn doors_of_sources(args: &RunArgs) -> anyhow::Result<Option<String>> {
+    let pool = pool::open(&args.database, KEYS_BOUND)?;
+    let directory = config::load(&mut *pool.acquire().await?).await?;
+    pool.close().await;
+    Ok(args.remark_about_keys(&directory, SystemClock.now()))
 }
 
 /// Reference data, as the file has it.
@@ -150,35 +164,4 @@ fn tenant_row(tenant: &TenantData) -> anyhow::Result<TenantRow> {
         phone_match_key: phone.map(|phone| phone.match_key()),
         email: tenant.email.clone(),
     })
-}
-
-/// Makes the secret on standard input valid for a source.
-///
-/// # Errors
-/// The secret is too short to be one, or the source is not known.
-pub async fn put_key(args: &DatabaseArgs, source: &str, tenant: Option<i64>) -> anyhow::Result<()> {
-    let mut secret = String::new();
-    std::io::stdin()
-        .read_to_string(&mut secret)
-        .context("cannot read the secret from standard input")?;
-    let secret = secret.trim();
-    ensure!(
-        secret.len() >= SHORTEST_SECRET,
-        "a secret has at least {SHORTEST_SECRET} characters"
-    );
-    let pool = pool::open(args, pool::COMMAND_STATEMENT)?;
-    let mut conn = pool.acquire().await?;
-    import::credential(
-        &mut conn,
-        source,
-        tenant,
-        &Sha256::digest(secret.as_bytes()),
-    )
-    .await
-    .with_context(|| {
-        format!("the source {source:?} or the tenant is not known: import it first")
-    })?;
-    drop(conn);
-    pool.close().await;
-    Ok(())
 }

@@ -3,8 +3,10 @@
 //!
 //! The walk: `api` (HTTP in: `events`, `webhooks`) → `accept` (THE use case: key → event + outbox
 //! row, in one statement) → the answer. Beside it: `admin` (second listener: traces for
-//! operators), `commands` (migrate, import, keys), `gateway_webhook` (tells the gateway where to
-//! post), `housekeeping` and `retention` (the weeks that come and those that may go).
+//! operators), `guard` (addresses, limits, shut-outs), `keys` and `networks`
+//! (credentials, and from where they may speak), `commands` and `key_commands` (migrate,
+//! import, keys), `gateway_webhook` (tells the gateway where to post), `housekeeping` and `retention`
+//! (the weeks that come and those that may go).
 //!
 //! Must not know: rules, templates, drivers. It consumes no work queue.
 
@@ -15,10 +17,14 @@ pub mod app;
 pub mod cli;
 pub mod commands;
 mod gateway_webhook;
+pub mod guard;
 mod housekeeping;
+mod key_commands;
+mod keys;
 mod ledger;
 mod ledger_metrics;
 mod metrics;
+mod networks;
 pub mod process;
 mod redrive;
 pub mod retention;

@@ -89,7 +89,12 @@ impl Metrics {
         // What rules watch begins at 0: Prometheus does not see the first count of a series that
         // begins with it.
         for door in ["events", "wpp_gateway", "delivery_status"] {
-            for code in [Code::Unauthenticated, Code::Unavailable, Code::Internal] {
+            for code in [
+                Code::Unauthenticated,
+                Code::AddressShutOut,
+                Code::Unavailable,
+                Code::Internal,
+            ] {
                 metrics.refused.with_label_values(&[door, code.as_str()]);
             }
         }

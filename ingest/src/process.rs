@@ -7,8 +7,8 @@ use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::telemetry;
 
 use crate::app::App;
-use crate::cli::{AdminCommand, Cli, Command, KeyCommand};
-use crate::commands;
+use crate::cli::{AdminCommand, Cli, Command};
+use crate::{commands, key_commands};
 
 /// Does what the command line asks for; the first argument is the program's own name.
 ///
@@ -28,18 +28,17 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
             commands::migrate(&database).await?;
             println!("the database is up to date");
         }
-        Command::CheckConfig(args) => print!("{}", commands::check_config(&args, &matches)),
+        Command::CheckConfig(args) => {
+            print!("{}", commands::check_config(&args, &matches).await);
+        }
         Command::Admin(AdminCommand::Import { file, database }) => {
             println!("imported {}", commands::import(&database, &file).await?);
         }
-        Command::Admin(AdminCommand::Key(KeyCommand::Put {
-            source,
-            tenant,
-            secret_stdin: _,
-            database,
-        })) => {
-            commands::put_key(&database, &source, tenant).await?;
-            println!("the key is valid for source {source}");
+        Command::Admin(AdminCommand::Keys(command)) => {
+            print!("{}", key_commands::run(command).await?);
+        }
+        Command::Admin(AdminCommand::Sources(command)) => {
+            print!("{}", key_commands::run_sources(command).await?);
         }
     }
     Ok(())

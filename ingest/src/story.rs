@@ -39,23 +39,26 @@ pub(crate) struct Trace {
     pub(crate) timeline: Vec<Step>,
 }
 
-/// Reads an event's story.
+/// Reads an event's story, if it is of one of the reader's tenants; none named is all.
 ///
 /// # Errors
 /// The database is unwell.
 pub(crate) async fn of_event(
     pool: &PgPool,
     id: EventId,
-    tenant: Option<TenantId>,
+    tenants: &[TenantId],
 ) -> Result<Option<OneEvent>, StoreError> {
     let mut conn = pool.acquire().await?;
-    let tenant = tenant.map(|tenant| tenant.0);
-    let event = match traces::find_event(&mut conn, id.0, tenant).await? {
+    let tenants: Vec<i64> = tenants.iter().map(|tenant| tenant.0).collect();
+    let own = |tenant: Option<i64>| {
+        tenants.is_empty() || tenant.is_some_and(|tenant| tenants.contains(&tenant))
+    };
+    let event = match traces::find_event(&mut conn, id.0, &tenants).await? {
         Some(event) => Some(event),
         None => dropped::find(&mut conn, Some(id.0), None, 1)
             .await?
             .into_iter()
-            .find(|event| tenant.is_none() || event.tenant_id == tenant),
+            .find(|event| own(event.tenant_id)),
     };
     let Some(event) = event else {
         return Ok(None);

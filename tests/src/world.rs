@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use shared::broker::Session;
 use shared::runtime::lifecycle::Lifecycle;
+use shared::store::credentials::{self, NewCredential};
 use shared::store::import::{self, TenantRow};
 use shared::store::pool;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
@@ -219,6 +220,8 @@ impl World {
             &gateway,
             "--wpp-gateway-secret",
             GATEWAY_SECRET,
+            "--outbound-allow",
+            "127.0.0.0/8",
             "--event-processing-timeout",
             self.setup.send_timeout,
             "--retry-base",
@@ -457,7 +460,22 @@ pub async fn import_reference_data(db: &PgPool) -> anyhow::Result<()> {
         import::tenant(conn, &row).await?;
         import::tenant_channel(conn, id, "pixel12digital", true).await?;
     }
-    import::credential(conn, "billing", None, &sha2::Sha256::digest(BILLING_TOKEN)).await?;
-    import::credential(conn, "chat", Some(1), &sha2::Sha256::digest(CHAT_TOKEN)).await?;
+    for (source_system, token, tenants) in [
+        ("billing", BILLING_TOKEN, &[][..]),
+        ("chat", CHAT_TOKEN, &[1]),
+    ] {
+        let key = NewCredential {
+            source_system,
+            label: "for tests",
+            secret_sha256: sha2::Sha256::digest(token).into(),
+            signing_secret: None,
+            hint: "",
+            tenants,
+            event_types: &[],
+            valid_until: None,
+            replaces: None,
+        };
+        credentials::put(conn, &key).await?;
+    }
     Ok(())
 }

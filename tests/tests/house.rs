@@ -281,7 +281,7 @@ fn time_ids_and_http_clients_are_made_in_their_one_home() {
     assert_lives_only_in(
         "Client::builder",
         &[
-            "shared/src/wpp/client.rs",
+            "shared/src/outbound/mod.rs",
             "shared/src/broker/management.rs",
         ],
     );
@@ -332,7 +332,8 @@ fn the_rooms_of_shared_know_only_what_the_design_draws() {
             "store",
             &["domain", "runtime::batcher", "runtime::telemetry"],
         ),
-        ("wpp", &["domain"]),
+        ("outbound", &["domain"]),
+        ("wpp", &["domain", "outbound"]),
         ("runtime", &[]),
         (
             "broker",

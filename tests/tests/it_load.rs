@@ -62,6 +62,24 @@ const LOAD: Load = Load {
 };
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_good_event_is_accepted_while_strangers_post_as_fast_as_they_can() {
+    let load = Load {
+        pace: Pace::Rate(100),
+        ..LOAD
+    };
+    let flooded = Figure {
+        setup: Setup::Strangers { connections: 32 },
+        ..figure(load, Start::Never)
+    };
+    let trial = one_trial(flooded).await;
+    assert_eq!((trial.accepted.events, trial.accepted.repeated), (400, 0));
+    let refused = trial.strangers.expect("there were strangers");
+    let statuses: Vec<u16> = refused.by_status.keys().copied().collect();
+    assert_eq!(statuses, [401, 429], "{refused:?}");
+    assert!(refused.by_status[&401] < 100, "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_is_worked_off_to_the_last_event() {
     let trial = one_trial(figure(Load { batch: 100, ..LOAD }, Start::After)).await;
     let sent = trial.gateway.expect("the workers were started");

@@ -162,27 +162,49 @@ impl Fields {
 
     /// A list of ids, 1 to `most`.
     pub(super) fn ids(&mut self, name: &str, most: usize) -> Option<Vec<Uuid>> {
+        self.list(name, most, "is no id (UUID)", |item| {
+            item.as_str()?.parse().ok()
+        })
+    }
+
+    /// A list of whole numbers, 1 to `most`.
+    pub(super) fn numbers(&mut self, name: &str, most: usize) -> Option<Vec<i64>> {
+        self.list(name, most, "is no whole number", Value::as_i64)
+    }
+
+    /// A list of short texts, 1 to `most`.
+    pub(super) fn texts(&mut self, name: &str, most: usize) -> Option<Vec<String>> {
+        self.list(name, most, "is no short text", |item| {
+            let text = item.as_str()?.trim();
+            let lawful = !text.is_empty() && text.len() <= LONGEST_TEXT && !text.contains('\0');
+            lawful.then(|| text.to_owned())
+        })
+    }
+
+    fn list<T>(
+        &mut self,
+        name: &str,
+        most: usize,
+        wrong: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Option<Vec<T>> {
         let Value::Array(items) = self.take(name)? else {
-            self.wrong(name, "wrong_type", "is a list of ids");
+            self.wrong(name, "wrong_type", "is a list");
             return None;
         };
         if items.is_empty() || items.len() > most {
-            let detail = format!("holds 1 to {most} ids");
+            let detail = format!("holds 1 to {most}");
             self.wrong(name, "out_of_range", &detail);
             return None;
         }
-        let mut ids = Vec::with_capacity(items.len());
+        let mut list = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            match item.as_str().and_then(|text| text.parse().ok()) {
-                Some(id) => ids.push(id),
-                None => self.wrong(
-                    &format!("{name}/{index}"),
-                    "invalid_format",
-                    "is no id (UUID)",
-                ),
+            match read(item) {
+                Some(item) => list.push(item),
+                None => self.wrong(&format!("{name}/{index}"), "invalid_format", wrong),
             }
         }
-        Some(ids)
+        Some(list)
     }
 
     /// The fields of an object within.

@@ -3,8 +3,9 @@
 
 mod dead_letters;
 mod deliveries;
+mod doors;
 mod fields;
-
+mod keys;
 mod ledger;
 
 use std::sync::Arc;
@@ -55,6 +56,13 @@ pub(crate) fn router(state: AdminState) -> Router {
         .route("/admin/dead-letters/discard", post(dead_letters::discard))
         .route("/admin/deliveries", get(deliveries::list))
         .route("/admin/deliveries/{id}/settle", post(deliveries::settle))
+        .route("/admin/keys", get(keys::list).post(keys::create))
+        .route("/admin/keys/{id}/rotate", post(keys::rotate))
+        .route("/admin/keys/{id}/revoke", post(keys::revoke))
+        .route("/admin/sources", get(doors::list_sources))
+        .route("/admin/sources/{name}/networks", post(doors::set_networks))
+        .route("/admin/ip-blocks", get(doors::list_blocks))
+        .route("/admin/ip-blocks/lift", post(doors::lift_block))
         .route("/admin/ledger", get(ledger::ledger))
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
@@ -121,7 +129,7 @@ async fn event(
     id: Result<Path<EventId>, PathRejection>,
 ) -> Response {
     let Ok(Path(id)) = id else { return not_found() };
-    match story::of_event(&state.pool, id, None).await {
+    match story::of_event(&state.pool, id, &[]).await {
         Ok(Some(story)) => Json(story.masked()).into_response(),
         Ok(None) => not_found(),
         Err(error) => unavailable(&error),

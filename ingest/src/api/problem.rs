@@ -9,6 +9,8 @@ use serde::Serialize;
 use shared::domain::ids::TraceId;
 use shared::source;
 
+use crate::guard::limits::Exceeded;
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $status:ident, $title:literal;)+) => {
         /// Why a request is refused.
@@ -57,6 +59,14 @@ codes! {
     SourceForbidden = "source_forbidden", FORBIDDEN, "The credential may not speak for this source";
     /// The credential is not the tenant's.
     TenantForbidden = "tenant_forbidden", FORBIDDEN, "The credential may not speak for this tenant";
+    /// The credential is not the event type's.
+    EventTypeForbidden = "event_type_forbidden", FORBIDDEN, "The credential may not speak of this type of event";
+    /// The source may not speak from there.
+    AddressForbidden = "address_forbidden", FORBIDDEN, "The source may not speak from this address";
+    /// A limit is met.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Request cannot be satisfied as assigned quota has been exceeded";
+    /// The address failed to authenticate too often.
+    AddressShutOut = "address_shut_out", TOO_MANY_REQUESTS, "The address is shut out for a time";
     /// The address asks for something that cannot be read.
     InvalidQuery = "invalid_query", BAD_REQUEST, "The query is not valid";
     /// The JSON is no order that can be carried out.
@@ -65,6 +75,8 @@ codes! {
     CountDiffers = "count_differs", CONFLICT, "The count is another one now";
     /// The delivery's outcome is known.
     NotUnknown = "not_unknown", CONFLICT, "The outcome of the delivery is known";
+    /// The key cannot be rotated as it stands.
+    KeyNotRotatable = "key_not_rotatable", CONFLICT, "The key cannot be rotated";
     /// Nothing there, or not the caller's.
     NotFound = "not_found", NOT_FOUND, "Not found";
     /// The method does not fit the address.
@@ -120,7 +132,14 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     pub(crate) errors: Vec<FieldError>,
     pub(crate) trace_id: Option<TraceId>,
+    /// The limit that was met.
+    pub(crate) exceeded: Option<Box<Exceeded>>,
+    /// When the caller may come again, in seconds.
+    pub(crate) retry_after: Option<u64>,
 }
+
+/// The type of a problem about quotas (draft-ietf-httpapi-ratelimit-headers).
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// The members of `application/problem+json`.
 #[derive(Serialize)]
@@ -134,6 +153,11 @@ pub(crate) struct ProblemBody<'a> {
     errors: &'a [FieldError],
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a TraceId>,
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated_policies: Option<[&'static str; 1]>,
+    /// Beside the header, for the items of a batch have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u64>,
 }
 
 impl Problem {
@@ -144,7 +168,25 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             trace_id: None,
+            exceeded: None,
+            retry_after: None,
         }
+    }
+
+    /// A limit was met.
+    pub(crate) fn of_limit(exceeded: Exceeded) -> Self {
+        let (policy, seconds) = (exceeded.policy, exceeded.retry_after);
+        let detail = format!("the limit `{policy}` is used up; come again in {seconds} s");
+        Self {
+            exceeded: Some(Box::new(exceeded)),
+            ..Self::new(Code::RateLimited, detail).with_retry_after(seconds)
+        }
+    }
+
+    /// With when the caller may come again.
+    pub(crate) fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
     }
 
     /// A problem with the fields that a source found wrong.
@@ -182,13 +224,18 @@ impl Problem {
     /// What the caller reads.
     pub(crate) fn body(&self) -> ProblemBody<'_> {
         ProblemBody {
-            r#type: format!("urn:posto:problem:{}", self.code.as_str()),
+            r#type: match self.code {
+                Code::RateLimited => QUOTA_EXCEEDED.to_owned(),
+                code => format!("urn:posto:problem:{}", code.as_str()),
+            },
             title: self.code.title(),
             status: self.code.status().as_u16(),
             code: self.code.as_str(),
             detail: &self.detail,
             errors: &self.errors,
             trace_id: self.trace_id.as_ref(),
+            violated_policies: self.exceeded.as_ref().map(|exceeded| [exceeded.policy]),
+            retry_after_seconds: self.retry_after,
         }
     }
 }
@@ -213,6 +260,19 @@ impl IntoResponse for Problem {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(exceeded) = self.exceeded {
+            for (name, value) in [
+                ("ratelimit-policy", exceeded.policy_field()),
+                ("ratelimit", exceeded.field()),
+            ] {
+                if let Ok(value) = HeaderValue::from_str(&value) {
+                    headers.insert(name, value);
+                }
+            }
         }
         response
     }

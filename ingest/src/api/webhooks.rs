@@ -52,13 +52,10 @@ struct Door {
 }
 
 async fn receive(state: &ApiState, request: Request, door: &Door) -> Response {
-    if let Err(error) = WppGateway.authenticate(request.headers(), &door.secrets) {
-        state
-            .metrics
-            .refused
-            .with_label_values(&[door.name, Code::Unauthenticated.as_str()])
-            .inc();
-        return Problem::new(Code::Unauthenticated, error.to_string()).into_response();
+    let client = state.guard.proxies.client_of_request(&request);
+    let authentic = state.authentic(&WppGateway, &door.secrets, request.headers(), client);
+    if let Err(problem) = authentic {
+        return state.turn_away(door.name, client, problem).await;
     }
     match accept(state, request, door).await {
         Ok(Some(event_id)) => answer("SUCCESS", Some(event_id)),

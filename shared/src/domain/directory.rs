@@ -1,19 +1,24 @@
 //! Who and what is configured: tenants, sending accounts, rules, templates and credentials, as
 //! one immutable snapshot that a process works with until the next one.
 
+// Addresses alone, nothing that opens a socket.
+use core::net::IpAddr;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::credential::{Credential, SigningKey};
 use super::ids::TenantId;
+use super::network::Networks;
 use super::rule::Rule;
 use super::template::TemplateBook;
 
 /// A customer of the agency.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Tenant {
     /// PixelHub's number.
     pub id: TenantId,
@@ -27,6 +32,15 @@ pub struct Tenant {
     pub phone_match_key: Option<String>,
     /// Archived tenants are known, but nothing is matched to them.
     pub archived: bool,
+}
+
+impl fmt::Debug for Tenant {
+    /// Neither name nor phone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenant")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Tenant {
@@ -50,17 +64,6 @@ pub struct ChannelAccount {
     pub own_phone: Option<String>,
     /// A disabled account sends nothing.
     pub enabled: bool,
-}
-
-/// What a secret opens.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// The source it speaks for.
-    pub source_system: String,
-    /// The one tenant it may speak for, or all.
-    pub tenant_id: Option<TenantId>,
-    /// When it ends.
-    pub valid_until: Option<DateTime<Utc>>,
 }
 
 /// The slug of an account: lower case, without white space. `Pixel12 Digital` and
@@ -87,7 +90,7 @@ pub fn text_hash(key: &[u8], text: &str) -> Vec<u8> {
 }
 
 /// The snapshot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Directory {
     /// Grows with every change of the configuration.
     pub version: i64,
@@ -103,14 +106,27 @@ pub struct Directory {
     pub rules: Vec<Arc<Rule>>,
     /// Active templates, compiled.
     pub templates: Arc<TemplateBook>,
-    /// Credentials by the SHA-256 of their secret.
+    /// Bearer credentials by the SHA-256 of their key.
     pub credentials: HashMap<[u8; 32], Arc<Credential>>,
+    /// What a source may sign with, by its name; the newest first.
+    pub signing_keys: HashMap<String, Vec<SigningKey>>,
     /// Enabled sources.
     pub sources: Vec<String>,
+    /// From where a source may speak, for those that may not from everywhere.
+    pub networks: HashMap<String, Networks>,
     /// Keys the hashes of message texts, see [`text_hash`].
     pub hash_key: Vec<u8>,
     /// Active tenants by phone; filled by [`Self::indexed`].
     pub by_match_key: HashMap<String, Vec<TenantId>>,
+}
+
+impl fmt::Debug for Directory {
+    /// Which one it is; what it holds is personal in part.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Directory {
@@ -138,6 +154,27 @@ impl Directory {
         self.accounts
             .get(&slug)
             .or_else(|| self.accounts.get(self.aliases.get(&slug)?))
+    }
+
+    /// Whether a source may speak from an address.
+    #[must_use]
+    pub fn lets_in(&self, source: &str, address: IpAddr) -> bool {
+        let networks = self.networks.get(source);
+        networks.is_none_or(|networks| networks.contains(address))
+    }
+
+    /// What a source may sign with now, the newest first; the caller tries each. None: its signed
+    /// requests are refused.
+    pub fn signing_keys_of(
+        &self,
+        source: &str,
+        now: DateTime<Utc>,
+    ) -> impl Iterator<Item = &SigningKey> {
+        let enabled = self.sources.iter().any(|own| own == source);
+        let keys = self.signing_keys.get(source).filter(|_| enabled);
+        keys.into_iter()
+            .flatten()
+            .filter(move |key| key.credential.is_alive(now))
     }
 
     /// The active tenants with that phone, in the order of their numbers. More than one is no

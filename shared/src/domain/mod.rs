@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod channel;
+pub mod credential;
 pub mod delivery;
 pub mod directory;
 pub mod event;
@@ -12,6 +13,7 @@ pub mod failure;
 pub mod ids;
 pub mod mask;
 pub mod message;
+pub mod network;
 pub mod redrive;
 pub mod rule;
 pub mod template;

@@ -114,9 +114,11 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Whether a rule's pattern covers a type. The `*` is the rule's, never the event's, and stands
-/// for one or more characters, dots included (facts §4.2: siblings never match).
-fn type_matches(pattern: &str, event_type: &str) -> bool {
+/// Whether a pattern of a rule or of a credential's scope covers a type. The `*` is the pattern's,
+/// never the event's, and stands for one or more characters, dots included (facts §4.2: siblings
+/// never match).
+#[must_use]
+pub fn type_matches(pattern: &str, event_type: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = event_type.strip_prefix(first) else {

@@ -10,9 +10,10 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::StoreResult;
-use crate::domain::directory::{ChannelAccount, Credential, Directory, Tenant};
+use super::{StoreResult, credentials};
+use crate::domain::directory::{ChannelAccount, Directory, Tenant};
 use crate::domain::ids::TenantId;
+use crate::domain::network::Networks;
 use crate::domain::rule::Rule;
 use crate::domain::template::{Template, TemplateBook};
 use crate::runtime::telemetry::chain;
@@ -157,12 +158,21 @@ pub async fn load(conn: &mut PgConnection) -> StoreResult<Directory> {
             .or_default()
             .push(row.channel_id);
     }
-    let sources = sqlx::query_scalar!("select name from sources where enabled")
+    let mut sources = Vec::new();
+    let mut allowed = HashMap::new();
+    let rows = sqlx::query!("select name, networks from sources where enabled")
         .fetch_all(&mut *conn)
         .await?;
+    for row in rows {
+        if !row.networks.is_empty() {
+            allowed.insert(row.name.clone(), networks(&row.name, &row.networks));
+        }
+        sources.push(row.name);
+    }
     let hash_key = sqlx::query_scalar!("select hash_key from installation")
         .fetch_one(&mut *conn)
         .await?;
+    let keyring = credentials::load(conn).await?;
     Ok(Directory {
         version,
         hash_key,
@@ -172,11 +182,28 @@ pub async fn load(conn: &mut PgConnection) -> StoreResult<Directory> {
         tenant_accounts,
         rules: rules(conn).await?,
         templates: Arc::new(TemplateBook::compile(templates(conn).await?)),
-        credentials: credentials(conn).await?,
+        credentials: keyring.bearer,
+        signing_keys: keyring.signing,
         sources,
+        networks: allowed,
         ..Directory::default()
     }
     .indexed())
+}
+
+/// What cannot be read lets nobody in: a list that is there is never taken for none.
+fn networks(source: &str, texts: &[String]) -> Networks {
+    let read = texts.iter().filter_map(|text| match text.parse() {
+        Ok(network) => Some(network),
+        Err(_) => {
+            tracing::error!(
+                source,
+                "a network of the source cannot be read: set them again"
+            );
+            None
+        }
+    });
+    read.collect()
 }
 
 async fn rules(conn: &mut PgConnection) -> StoreResult<Vec<Arc<Rule>>> {
@@ -229,27 +256,6 @@ async fn templates(conn: &mut PgConnection) -> StoreResult<Vec<Template>> {
                 lane: row.lane,
                 unknown_policy: row.unknown_policy,
             })
-        })
-        .collect())
-}
-
-async fn credentials(conn: &mut PgConnection) -> StoreResult<HashMap<[u8; 32], Arc<Credential>>> {
-    let rows = sqlx::query!(
-        "select source_system, tenant_id, secret_sha256, valid_until
-         from source_credentials where revoked_at is null"
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            let hash: [u8; 32] = row.secret_sha256.try_into().ok()?;
-            let credential = Credential {
-                source_system: row.source_system,
-                tenant_id: row.tenant_id.map(TenantId),
-                valid_until: row.valid_until,
-            };
-            Some((hash, Arc::new(credential)))
         })
         .collect())
 }

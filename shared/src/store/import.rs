@@ -1,11 +1,13 @@
 //! Writes reference data, idempotently: a row that is named is set as a whole, the others stay.
 
+use std::fmt;
+
 use sqlx::PgConnection;
 
 use super::StoreResult;
 
 /// A tenant to be set.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TenantRow {
     /// PixelHub's number.
     pub id: i64,
@@ -21,6 +23,15 @@ pub struct TenantRow {
     pub phone_match_key: Option<String>,
     /// Its e-mail.
     pub email: Option<String>,
+}
+
+impl fmt::Debug for TenantRow {
+    /// Neither name, phone nor e-mail.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantRow")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Sets a tenant.
@@ -131,29 +142,6 @@ pub async fn source(conn: &mut PgConnection, name: &str) -> StoreResult<()> {
     sqlx::query!(
         "insert into sources (name) values ($1) on conflict (name) do nothing",
         name
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// Sets a credential by the hash of its secret.
-///
-/// # Errors
-/// See [`super::StoreError`]; the source must be known.
-pub async fn credential(
-    conn: &mut PgConnection,
-    source: &str,
-    tenant_id: Option<i64>,
-    secret_sha256: &[u8],
-) -> StoreResult<()> {
-    sqlx::query!(
-        "insert into source_credentials (source_system, tenant_id, secret_sha256) values ($1, $2, $3)
-         on conflict (secret_sha256) do update
-         set source_system = excluded.source_system, tenant_id = excluded.tenant_id, revoked_at = null",
-        source,
-        tenant_id,
-        secret_sha256,
     )
     .execute(conn)
     .await?;

@@ -246,14 +246,14 @@ pub struct ChatStory {
     pub occurred_at: DateTime<Utc>,
 }
 
-/// The event of that id, if it is of the only tenant that the reader may see.
+/// The event of that id, if it is of one of the tenants that the reader may see; none named is all.
 ///
 /// # Errors
 /// See [`super::StoreError`].
 pub async fn find_event(
     conn: &mut PgConnection,
     id: Uuid,
-    only_tenant: Option<i64>,
+    only_tenants: &[i64],
 ) -> StoreResult<Option<EventStory>> {
     let row = sqlx::query_as!(
         EventStory,
@@ -263,9 +263,9 @@ pub async fn find_event(
                   processing_time_ms, error_message, retry_count as "retry_count!", max_retries, next_retry_at,
                   metadata as "metadata!", payload, false as "dropped!"
            from communication_events_status
-           where id = $1 and ($2::bigint is null or tenant_id = $2)"#,
+           where id = $1 and (cardinality($2::bigint[]) = 0 or tenant_id = any($2))"#,
         id,
-        only_tenant,
+        only_tenants,
     )
     .fetch_optional(conn)
     .await?;

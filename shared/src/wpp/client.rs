@@ -18,6 +18,7 @@ use super::exchange::{Reply, exchange};
 use super::retry_after::parse_retry_after;
 use super::session::{self, GatewayChannel, SessionStatus};
 use crate::domain::failure::FailureCode;
+use crate::outbound;
 
 const SECRET: HeaderName = HeaderName::from_static("x-gateway-secret");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -86,12 +87,8 @@ struct SendTextBody<'a> {
 }
 
 impl WppClient {
-    /// Makes the client. Installs ring as the process's TLS provider unless one is installed.
-    ///
-    /// The guard against SSRF is for addresses that callers give; this one comes from ops, and a
-    /// gateway on a private network is the usual case, so it is exempt. What ops do not choose is
-    /// kept out: redirects are not followed and proxies of the environment are not used, either
-    /// would take the secret elsewhere.
+    /// Makes the client. Its address comes from ops, and still goes through the guard: a name may
+    /// lead elsewhere tomorrow. A gateway on a private network is allowed by `OUTBOUND_ALLOW`.
     ///
     /// # Errors
     /// The configuration is unusable: do not start, show the error to the operator.
@@ -101,25 +98,13 @@ impl WppClient {
         if config.connect_timeout.is_zero() || config.send_timeout.is_zero() {
             return Err(WppConfigError::ZeroTimeout);
         }
-        // An error means that a provider is installed already, and any provider will do.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(concat!("posto/", env!("CARGO_PKG_VERSION")))
+        let http = outbound::client_for(&base, &config.guard)
+            .map_err(WppConfigError::Address)?
             .connect_timeout(config.connect_timeout.min(config.send_timeout / 2))
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(POOL_MAX_IDLE)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .http1_only();
-        if base.scheme() == "http" {
-            // The platform's verifier refuses to be built on a machine without CA certificates,
-            // which a slim container is; plain http needs none of them.
-            builder = builder.tls_certs_only([]);
-        }
+            .pool_max_idle_per_host(POOL_MAX_IDLE);
         Ok(Self {
-            http: builder.build().map_err(WppConfigError::Client)?,
+            http: http.build().map_err(WppConfigError::Client)?,
             base,
             secret,
             send_timeout: config.send_timeout,

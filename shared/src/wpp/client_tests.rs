@@ -13,8 +13,16 @@ use super::config::WppConfig;
 use super::session::SessionState;
 use crate::domain::failure::FailureCode;
 
-fn config(base_url: &str) -> WppConfig {
-    WppConfig::new(base_url, SecretString::from("gateway-secret"))
+pub(super) fn config(base_url: &str) -> WppConfig {
+    WppConfig {
+        guard: crate::outbound::AddressGuard::allowing(
+            ["127.0.0.0/8"]
+                .map(|text| text.parse().expect("a network"))
+                .into_iter()
+                .collect(),
+        ),
+        ..WppConfig::new(base_url, SecretString::from("gateway-secret"))
+    }
 }
 
 fn client(base_url: &str) -> WppClient {
@@ -444,6 +452,9 @@ fn an_unusable_configuration_makes_no_client() {
     };
     assert!(WppClient::new(&zero).is_err());
     assert!(WppClient::new(&config("not an address")).is_err());
+    assert!(WppClient::new(&config("http://10.0.0.1:1")).is_err());
+    let public_only = WppConfig::new("http://127.0.0.1:1", SecretString::from("s"));
+    assert!(WppClient::new(&public_only).is_err());
     assert!(WppClient::new(&config("http://127.0.0.1:1")).is_ok());
     assert!(WppClient::new(&config("https://127.0.0.1:1")).is_ok());
 }

@@ -7,6 +7,8 @@ use reqwest::Url;
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::outbound::{AddressGuard, AddressRefused, OutboundArgs};
+
 /// Connect time limit of every request (facts §1.2).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,14 +37,19 @@ pub struct WppArgs {
 
 impl WppArgs {
     /// The client's configuration; `send_timeout` is the `EVENT_PROCESSING_TIMEOUT` of the
-    /// process, which bounds a send of a text (product 8.5).
+    /// process, which bounds a send of a text (product 8.5), and `outbound` says where requests may go.
     ///
     /// # Errors
     /// No secret is set: the gateway cannot be spoken to.
-    pub fn config(&self, send_timeout: Duration) -> Result<WppConfig, WppConfigError> {
+    pub fn config(
+        &self,
+        send_timeout: Duration,
+        outbound: &OutboundArgs,
+    ) -> Result<WppConfig, WppConfigError> {
         let secret = self.secret.clone().ok_or(WppConfigError::SecretMissing)?;
         Ok(WppConfig {
             send_timeout,
+            guard: outbound.guard(),
             ..WppConfig::new(self.base_url.clone(), secret)
         })
     }
@@ -61,10 +68,12 @@ pub struct WppConfig {
     pub connect_timeout: Duration,
     /// Time limit of one send of a text, from the first byte to the last of the answer.
     pub send_timeout: Duration,
+    /// Which addresses the gateway may be at.
+    pub guard: AddressGuard,
 }
 
 impl WppConfig {
-    /// The configuration with the time limits of facts §1.2.
+    /// The configuration with the time limits of facts §1.2, for a gateway of the public internet.
     #[must_use]
     pub fn new(base_url: impl Into<String>, secret: SecretString) -> Self {
         Self {
@@ -72,6 +81,7 @@ impl WppConfig {
             secret,
             connect_timeout: CONNECT_TIMEOUT,
             send_timeout: Duration::from_secs(30),
+            guard: AddressGuard::default(),
         }
     }
 
@@ -108,6 +118,9 @@ pub enum WppConfigError {
         "WPP_GATEWAY_BASE_URL is no http(s) address of a host (without credentials, query or fragment)"
     )]
     BaseUrl,
+    /// Allow its network in `OUTBOUND_ALLOW`, if it is meant.
+    #[error("WPP_GATEWAY_BASE_URL leads to an address that requests may not go to")]
+    Address(#[source] AddressRefused),
     /// Set the secret.
     #[error("WPP_GATEWAY_SECRET is empty")]
     SecretMissing,
@@ -167,7 +180,10 @@ mod tests {
     fn the_secret_shows_in_no_debug_output_and_no_help() {
         let cli = Cli::try_parse_from(["posto", "--wpp-gateway-secret", "hush-hush"])
             .unwrap_or_else(|error| panic!("{error}"));
-        let config = cli.wpp.config(Duration::from_secs(5)).unwrap();
+        let config = cli
+            .wpp
+            .config(Duration::from_secs(5), &OutboundArgs::default())
+            .unwrap();
         assert_eq!(config.send_timeout, Duration::from_secs(5));
         let header = config.secret_header().expect("a header");
         let shown = format!("{:?} {config:?} {header:?}", cli.wpp);

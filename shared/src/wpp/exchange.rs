@@ -11,6 +11,7 @@ use super::classify::Answer;
 use super::excerpt;
 use super::retry_after::parse_http_date;
 use crate::domain::failure::FailureCode;
+use crate::outbound;
 
 /// More than any answer to a text needs; what is longer is cut and then, mostly, unreadable.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -21,15 +22,8 @@ pub(super) async fn exchange(request: RequestBuilder) -> Result<Reply, Broken> {
     let mut response = request.send().await.map_err(|e| Broken::new(&e, None))?;
     let status = response.status().as_u16();
     let headers = std::mem::take(response.headers_mut());
-    let mut body = Vec::new();
-    while body.len() < MAX_BODY_BYTES {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(e) => return Err(Broken::new(&e, Some(status))),
-        }
-    }
-    body.truncate(MAX_BODY_BYTES);
+    let body = outbound::read_body(&mut response, MAX_BODY_BYTES).await;
+    let body = body.map_err(|e| Broken::new(&e, Some(status)))?;
     Ok(Reply {
         status,
         headers,

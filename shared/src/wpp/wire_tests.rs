@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::classify::SendOutcome;
 use super::client::{SendText, WppClient};
+use super::client_tests::config;
 use super::config::WppConfig;
 use crate::domain::failure::{FailureClass, FailureCode};
 
@@ -63,7 +63,7 @@ fn reset(socket: TcpStream) {
 async fn send(base_url: &str, limit: Duration) -> SendOutcome {
     let config = WppConfig {
         send_timeout: limit,
-        ..WppConfig::new(base_url, SecretString::from("gateway-secret"))
+        ..config(base_url)
     };
     let message = SendText {
         channel: "a".to_owned(),
@@ -278,8 +278,7 @@ async fn a_connection_is_kept_for_the_next_request() {
         }
     })
     .await;
-    let config = WppConfig::new(format!("http://{address}"), SecretString::from("s"));
-    let client = WppClient::new(&config).expect("a client");
+    let client = WppClient::new(&config(&format!("http://{address}"))).expect("a client");
     // The listener takes one connection only, so the second answer proves that it was kept.
     client.health().await.expect("well");
     client.health().await.expect("still well");

@@ -44,6 +44,11 @@ pub enum Setup {
     Plain,
     /// So many events of earlier weeks, routed, delivered and read.
     History(u64),
+    /// Strangers post with a wrong key meanwhile, as fast as they are answered.
+    Strangers {
+        /// Over how many connections.
+        connections: u32,
+    },
     /// Every so-manieth message is for a recipient at whom the gateway takes so long.
     SlowRecipient {
         /// One of how many events.
@@ -88,6 +93,14 @@ const LATENCY: &[(&str, &str)] = &[
     ("gateway p50 ms", "/gateway/latency_ms/p50"),
     ("gateway p99 ms", "/gateway/latency_ms/p99"),
     ("CPU µs/event", "/cpu_us_per_event"),
+];
+const BESIDE_STRANGERS: &[(&str, &str)] = &[
+    ("accepted/s", "/accepted/per_s"),
+    ("accept p50 ms", "/accepted/latency_ms/p50"),
+    ("accept p99 ms", "/accepted/latency_ms/p99"),
+    ("posts repeated", "/accepted/repeated"),
+    ("strangers refused/s", "/strangers/per_s"),
+    ("ingest MiB", "/processes/ingest/peak_mib"),
 ];
 const FLOOD: &[(&str, &str)] = &[
     ("accepted/s", "/accepted/per_s"),
@@ -231,6 +244,35 @@ pub fn all() -> Vec<Figure> {
                 "200 events/s, one of a hundred for a recipient at whom the gateway takes 10 s",
                 rate(200, 60),
                 LATENCY,
+            )
+        },
+        Figure {
+            start: Start::Never,
+            ..plain(
+                "calm-1000",
+                "1,000 events/s accepted, workers stopped",
+                rate(1_000, 30),
+                BESIDE_STRANGERS,
+            )
+        },
+        Figure {
+            start: Start::Never,
+            setup: Setup::Strangers { connections: 128 },
+            ..plain(
+                "strangers-128",
+                "the same while strangers post with a wrong key over 128 connections",
+                rate(1_000, 30),
+                BESIDE_STRANGERS,
+            )
+        },
+        Figure {
+            start: Start::Never,
+            setup: Setup::Strangers { connections: 1_024 },
+            ..plain(
+                "strangers-1024",
+                "the same over 1,024 connections, more than are let wait",
+                rate(1_000, 30),
+                BESIDE_STRANGERS,
             )
         },
         Figure {

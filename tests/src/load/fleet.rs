@@ -180,6 +180,7 @@ impl Fleet {
         let gateway = format!("http://{gateway}");
         let sending = with(vec![
             ("WPP_GATEWAY_BASE_URL", gateway.clone()),
+            ("OUTBOUND_ALLOW", "127.0.0.0/8".to_owned()),
             ("WPP_GATEWAY_SECRET", GATEWAY_SECRET.to_owned()),
             ("DELIVERY_CONCURRENCY", CONCURRENCY.to_string()),
         ]);

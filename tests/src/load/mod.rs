@@ -14,4 +14,5 @@ pub mod latency;
 pub mod post;
 pub mod processes;
 pub mod report;
+pub mod strangers;
 pub mod trial;

@@ -17,6 +17,7 @@ use super::history;
 use super::latency::Latency;
 use super::post::{Load, Pace, Posted, Window, now_us, post};
 use super::processes::{Cost, Watch};
+use super::strangers::{Flood, Refused};
 
 /// Posts before the clock starts: they open connections, fill caches and plan statements.
 const WARM_UP: Load = Load {
@@ -39,6 +40,9 @@ pub struct Trial {
     pub accepted: Accepted,
     /// What came out at the gateway.
     pub gateway: Option<Sent>,
+    /// What strangers got who posted meanwhile.
+    #[serde(default)]
+    pub strangers: Option<Refused>,
     /// CPU of everything counted, for one event, in microseconds.
     pub cpu_us_per_event: f64,
     /// CPU and memory by process.
@@ -153,7 +157,7 @@ async fn warm_up(figure: &Figure, fleet: &Fleet) -> anyhow::Result<u64> {
 
 async fn prepare(figure: &Figure, fleet: &Fleet, warmed: u64) -> anyhow::Result<()> {
     match figure.setup {
-        Setup::Plain => {}
+        Setup::Plain | Setup::Strangers { .. } => {}
         Setup::History(events) => history::make(fleet, events).await?,
         Setup::SlowRecipient { every, by } => {
             let slow: Vec<String> = (warmed..warmed + figure.load.events)
@@ -173,6 +177,10 @@ async fn measure(figure: &Figure, fleet: &mut Fleet, warmed: u64) -> anyhow::Res
     let looking = tokio::spawn(keep_looking(Arc::clone(&watch)));
     let expected = usize::try_from(warmed + load.events)?;
     let (target, events, window) = (fleet.target(), Events::from(warmed), Window::of(load.pace));
+    let strangers = match figure.setup {
+        Setup::Strangers { connections } => Some(Flood::begin(&target, connections)?),
+        _ => None,
+    };
     let (mut begun, mut begun_us) = (Instant::now(), now_us());
     let posting = quarters(&target, load, &events, &window, &watch);
     let posted = match figure.start {
@@ -182,6 +190,10 @@ async fn measure(figure: &Figure, fleet: &mut Fleet, warmed: u64) -> anyhow::Res
             posted
         }
         Start::After | Start::Never => posting.await?,
+    };
+    let strangers = match strangers {
+        Some(flood) => Some(flood.end().await),
+        None => None,
     };
     if figure.start == Start::After {
         (begun, begun_us) = (Instant::now(), now_us());
@@ -223,6 +235,7 @@ async fn measure(figure: &Figure, fleet: &mut Fleet, warmed: u64) -> anyhow::Res
             repeated: posted.repeated,
         },
         gateway,
+        strangers,
         cpu_us_per_event: processes
             .values()
             .filter(|cost| cost.counted)

@@ -100,6 +100,7 @@ impl Rig {
         let mut sending = common();
         sending.extend([
             ("WPP_GATEWAY_BASE_URL", sim.url()),
+            ("OUTBOUND_ALLOW", "127.0.0.0/8".to_owned()),
             ("WPP_GATEWAY_SECRET", GATEWAY_SECRET.to_owned()),
             ("EVENT_PROCESSING_TIMEOUT", "2s".to_owned()),
             ("RETRY_BASE", "200ms".to_owned()),

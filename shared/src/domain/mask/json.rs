@@ -80,7 +80,19 @@ fn kind_of(name: &str) -> Kind {
     match plain.as_str() {
         "authorization" | "cookie" | "setcookie" | "password" | "passwd" | "senha" | "apikey"
         | "qrcode" | "qr" | "urlcode" | "phonecode" | "pairingcode" | "mediakey" | "base64"
-        | "base64ptt" | "mediabase64" | "pixcopiaecola" | "jpegthumbnail" => Kind::Secret,
+        | "base64ptt" | "mediabase64" | "jpegthumbnail" => Kind::Secret,
+        // What a bill is paid with, or a card: whoever reads it sees whose it is, or pays with it.
+        "pixcopiaecola"
+        | "copiaecola"
+        | "encodedimage"
+        | "identificationfield"
+        | "linhadigitavel"
+        | "barcode"
+        | "codigodebarras"
+        | "creditcardnumber"
+        | "cardnumber"
+        | "ccv"
+        | "cvv" => Kind::Secret,
         "phone" | "phonenormalized" | "phoneraw" | "mobile" | "mobilephone" | "telefone"
         | "celular" | "whatsapp" | "wid" | "jid" | "remotejid" | "chatid" | "from" | "to"
         | "author" | "participant" | "peerjid" | "wuid" => Kind::Phone,
@@ -92,7 +104,8 @@ fn kind_of(name: &str) -> Kind {
             if secret.ends_with("token")
                 || secret.ends_with("secret")
                 || secret.ends_with("password")
-                || secret.ends_with("apikey") =>
+                || secret.ends_with("apikey")
+                || secret.ends_with("signature") =>
         {
             Kind::Secret
         }
@@ -123,6 +136,10 @@ mod tests {
             "creditCardToken": "a",
             "messageSecret": [1, 2, 3],
             "mediaKey": "MEDIAKEYFIXTURE=",
+            "webhook-signature": "v1,abc",
+            "identificationField": "0",
+            "encodedImage": "iVBOR",
+            "creditCard": {"creditCardNumber": "8829", "creditCardBrand": "VISA"},
             "invoice_url": "https://pay.example/i/503?x=1",
             "t": 1_770_300_001,
             "t_ms": 1_770_300_666_490_i64,

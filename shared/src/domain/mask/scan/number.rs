@@ -8,8 +8,15 @@ use crate::domain::mask::{HIDDEN, last_chars, mask_cnpj, mask_cpf, mask_phone};
 /// line of a bill.
 const LONG: usize = 10;
 
+/// How many digits the line and the bar code of a bill have: 44 of the code, 47 of a bank's line, 48
+/// of a utility's. Whoever has them sees the bill, and pays it.
+const BILL: std::ops::RangeInclusive<usize> = 44..=48;
+
 /// The number that starts at `at`: where it ends and how it is shown.
 pub(super) fn number_at(bytes: &[u8], at: usize) -> Option<(usize, String)> {
+    if let Some(bill) = bill_at(bytes, at) {
+        return Some(bill);
+    }
     let run = bytes[at..]
         .iter()
         .take_while(|b| b.is_ascii_digit())
@@ -22,6 +29,29 @@ pub(super) fn number_at(bytes: &[u8], at: usize) -> Option<(usize, String)> {
     }
     let (end, digits) = phone_at(bytes, at)?;
     Some((end, mask_phone(&digits)))
+}
+
+/// The line of a bill, `34191.79001 01043.510047 91020.150008 5 84410026000`, in any punctuation.
+fn bill_at(bytes: &[u8], at: usize) -> Option<(usize, String)> {
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    // Looked for once in a run, so that the walk stays linear.
+    if !is_digit(at) || at.checked_sub(1).is_some_and(is_digit) {
+        return None;
+    }
+    let mut digits = String::with_capacity(*BILL.end());
+    let (mut end, mut next) = (at, at);
+    while digits.len() <= *BILL.end() && is_digit(next) {
+        digits.push(char::from(bytes[next]));
+        end = next + 1;
+        next = end
+            + if is_digit(end) {
+                0
+            } else {
+                separator_at(bytes, end)
+            };
+    }
+    let shown = || format!("{HIDDEN}{}", last_chars(&digits, 4));
+    BILL.contains(&digits.len()).then(|| (end, shown()))
 }
 
 fn long_number(digits: &str) -> String {

@@ -81,6 +81,17 @@ fn documents_addresses_links_and_credentials_are_masked() {
             "$aact_prod_000MzkwODA2MWY2OGM3MWRlMDU2NWM3MzJlNzZmNGZhZGY6",
             "***",
         ),
+        ("posto_AbCdEfGhIjKlMnOpQrStUvWxYz_-AbCdEfGhIjKlMnOpQ", "***"),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "***"),
+        (
+            "pague 34191.79001 01043.510047 91020.150008 5 84410026000.",
+            "pague ***6000.",
+        ),
+        ("34191790010104351004791020150008584410026000123", "***0123"),
+        (
+            "83640000001-1 33120138000-2 81288462711-6 08013618155-1",
+            "***1551",
+        ),
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc", "***"),
         ("9f86d081884c7d659a2feaa0c55ad015", "***"),
     ]);
@@ -95,6 +106,7 @@ fn ordinary_words_amounts_dates_and_ids_survive() {
         "7b0d6f0e-0000-4000-8000-000000000039",
         "2025-2026",
         "billing.invoice.overdue",
+        "posto_worker posto_config_changed",
         "pagamento-da-fatura-de-janeiro-de-2026",
         "a senha é secreta; qual token?",
         "ABCDEFGHIJKL12",
@@ -135,6 +147,7 @@ fn markers() -> impl Strategy<Value = &'static str> {
         "fulano@example.com",
         "5547999900011@c.us",
         "https://pay.example/i/503",
+        "34191.79001 01043.510047 91020.150008 5 84410026000",
     ])
 }
 
