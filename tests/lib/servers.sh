@@ -57,6 +57,11 @@ stop_test_servers() {
     stop_chaos_servers
 }
 
+# The scenarios of the suite `chaos` start their servers themselves, when the first of them runs.
+stop_chaos_servers() {
+    if [[ -d $REPO/.local/chaos ]]; then "$REPO/tests/lib/chaos-servers" down; fi
+}
+
 forget_last_run() {
     local target
     if [[ -L $STATE/postgres ]]; then

@@ -17,8 +17,3 @@ chaos_over() {
     printf '\n| scenario | events | settled after (s) | unknown, then proven | unknown at the end |\n|---|---|---|---|---|\n'
     cat "$POSTO_CHAOS_REPORT"
 }
-
-# The scenarios start their servers themselves, when the first of them runs.
-stop_chaos_servers() {
-    if [[ -d $REPO/.local/chaos ]]; then "$REPO/tests/lib/chaos-servers" down; fi
-}
