@@ -16,6 +16,7 @@ pub mod dropped;
 pub mod events;
 pub mod history;
 pub mod import;
+pub mod invoices;
 pub mod ledger;
 pub mod logs;
 pub mod outbox;
@@ -32,6 +33,7 @@ pub mod sessions;
 pub mod settle;
 pub mod tenants;
 pub mod traces;
+pub mod unresolved;
 
 use crate::runtime::batcher::{BatchError, Fault};
 
