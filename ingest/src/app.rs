@@ -194,6 +194,7 @@ fn api_state(
         }),
         gateway_secrets: Arc::new(args.gateway_secrets()),
         status_secrets: Arc::new(args.status_secrets()),
+        asaas_secrets: Arc::new(args.asaas_secrets()),
         clock,
         metrics,
     }

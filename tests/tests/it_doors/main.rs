@@ -1,0 +1,6 @@
+//! The doors, end to end: what an authentic sender brings is stored, known by its own identity, and
+//! explained.
+
+mod asaas;
+mod asaas_answers;
+mod owners;
