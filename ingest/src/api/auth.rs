@@ -43,6 +43,14 @@ impl Caller {
         self.tenant.map_or(0, |tenant| tenant.0)
     }
 
+    /// The only source that the caller speaks for.
+    pub(crate) fn own_source(&self) -> Option<&str> {
+        match self.sources.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// The source, for logs about requests that name none.
     pub(crate) fn source_label(&self) -> &str {
         self.sources.first().map_or("unknown", String::as_str)

@@ -1,9 +1,11 @@
 //! The public listener: what source systems and the gateway post, and what a source may ask
 //! about its own events.
 
+mod answers;
 pub(crate) mod asaas;
 pub(crate) mod auth;
 pub(crate) mod events;
+mod forms;
 mod headers;
 pub(crate) mod problem;
 pub(crate) mod refusals;

@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
-use shared::domain::ids::TraceId;
+use shared::domain::ids::{EventId, TraceId};
 use shared::source;
 
 macro_rules! codes {
@@ -57,6 +57,8 @@ codes! {
     SourceForbidden = "source_forbidden", FORBIDDEN, "The credential may not speak for this source";
     /// The credential is not the tenant's.
     TenantForbidden = "tenant_forbidden", FORBIDDEN, "The credential may not speak for this tenant";
+    /// A header says something that cannot be read.
+    InvalidHeader = "invalid_header", BAD_REQUEST, "A header is not valid";
     /// The address asks for something that cannot be read.
     InvalidQuery = "invalid_query", BAD_REQUEST, "The query is not valid";
     /// The JSON is no order that can be carried out.
@@ -120,6 +122,8 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     pub(crate) errors: Vec<FieldError>,
     pub(crate) trace_id: Option<TraceId>,
+    /// The event that has the key.
+    pub(crate) existing_event_id: Option<EventId>,
 }
 
 /// The members of `application/problem+json`.
@@ -134,6 +138,8 @@ pub(crate) struct ProblemBody<'a> {
     errors: &'a [FieldError],
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a TraceId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    existing_event_id: Option<EventId>,
 }
 
 impl Problem {
@@ -144,6 +150,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             trace_id: None,
+            existing_event_id: None,
         }
     }
 
@@ -189,6 +196,7 @@ impl Problem {
             detail: &self.detail,
             errors: &self.errors,
             trace_id: self.trace_id.as_ref(),
+            existing_event_id: self.existing_event_id,
         }
     }
 }

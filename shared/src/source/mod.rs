@@ -7,9 +7,11 @@
 
 pub mod asaas;
 pub mod auth;
+pub mod cloud_events;
 pub mod generic;
 mod mend;
 pub mod problem;
+pub mod standard_webhooks;
 mod time;
 pub mod wpp_gateway;
 

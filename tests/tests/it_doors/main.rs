@@ -4,3 +4,4 @@
 mod asaas;
 mod asaas_answers;
 mod owners;
+mod standards;
