@@ -213,6 +213,7 @@ fn api_state(
         status_secrets: Arc::new(args.status_secrets()),
         uses,
         guard,
+        asaas_secrets: Arc::new(args.asaas_secrets()),
         clock,
         metrics,
     }

@@ -248,7 +248,7 @@ pub struct RunArgs {
     /// The sources that the bootstrap key speaks for, separated by commas.
     #[arg(long, env = "EVENT_INGESTION_SOURCES", value_delimiter = ',')]
     pub event_ingestion_sources: Vec<String>,
-    /// Token that Asaas sends; its door opens with a later release.
+    /// Token that Asaas sends to `/webhook/asaas`; unset keeps it shut.
     #[arg(long, env = "ASAAS_WEBHOOK_TOKEN", hide_env_values = true)]
     pub asaas_webhook_token: Option<SecretString>,
     /// The Asaas token before this one, still valid.
@@ -308,6 +308,15 @@ impl RunArgs {
         }
     }
 
+    /// The secrets of Asaas's door.
+    #[must_use]
+    pub fn asaas_secrets(&self) -> DoorSecrets {
+        DoorSecrets::new(
+            self.asaas_webhook_token.clone(),
+            self.asaas_webhook_token_previous.clone(),
+        )
+    }
+
     /// The secrets of the generic door's bootstrap key.
     #[must_use]
     pub fn bootstrap_secrets(&self) -> DoorSecrets {
@@ -357,7 +366,7 @@ impl RunArgs {
             "WHATSAPP_WEBHOOK_SECRET",
         );
         shut(
-            self.asaas_webhook_token.is_none(),
+            self.asaas_secrets().is_shut(),
             "/webhook/asaas",
             "ASAAS_WEBHOOK_TOKEN",
         );

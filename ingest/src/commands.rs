@@ -13,6 +13,7 @@ use shared::runtime::cli;
 use shared::runtime::clock::{Clock as _, SystemClock};
 use shared::store::config;
 use shared::store::import::{self, TenantRow};
+use shared::store::invoices;
 use shared::store::pool::{self, DatabaseArgs};
 use sqlx::Connection as _;
 
@@ -66,6 +67,8 @@ struct ReferenceData {
     channels: Vec<ChannelData>,
     #[serde(default)]
     tenants: Vec<TenantData>,
+    #[serde(default)]
+    invoices: Vec<InvoiceData>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,6 +98,23 @@ struct TenantData {
     /// Accounts that its messages may leave through, the default one first.
     #[serde(default)]
     channels: Vec<String>,
+    /// Its customers at Asaas, `cus_…`; one CPF may have several.
+    #[serde(default)]
+    asaas_customers: Vec<String>,
+    /// Accounts at Asaas that it has for itself.
+    #[serde(default)]
+    asaas_accounts: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InvoiceData {
+    /// PixelHub's number.
+    id: i64,
+    tenant_id: i64,
+    /// The charge at Asaas, `pay_…`.
+    #[serde(default)]
+    asaas_payment_id: Option<String>,
 }
 
 fn company() -> String {
@@ -138,15 +158,37 @@ pub async fn import(args: &DatabaseArgs, file: &Path) -> anyhow::Result<String> 
                     format!("tenant {} names a channel that is not there", tenant.id)
                 })?;
         }
+        for (kind, ids) in [
+            ("customer", &tenant.asaas_customers),
+            ("account", &tenant.asaas_accounts),
+        ] {
+            for id in ids {
+                let id = id.trim();
+                ensure!(!id.is_empty(), "tenant {} has an empty Asaas id", tenant.id);
+                import::asaas_id(&mut tx, kind, id, tenant.id).await?;
+            }
+        }
+    }
+    for invoice in &data.invoices {
+        let key = format!("invoice:{}", invoice.id);
+        let charge = invoice.asaas_payment_id.as_deref().map(str::trim);
+        let charge = charge.map(|id| format!("asaas:{id}"));
+        invoices::set(&mut tx, &key, charge.as_deref(), invoice.tenant_id)
+            .await
+            .with_context(|| format!("invoice {} names a tenant that is not there", invoice.id))?;
+    }
+    if !data.invoices.is_empty() {
+        import::tell(&mut tx).await?;
     }
     tx.commit().await?;
     drop(conn);
     pool.close().await;
     Ok(format!(
-        "{} sources, {} channels, {} tenants",
+        "{} sources, {} channels, {} tenants, {} invoices",
         data.sources.len(),
         data.channels.len(),
-        data.tenants.len()
+        data.tenants.len(),
+        data.invoices.len()
     ))
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct Metrics {
     pub(crate) accepted: IntCounterVec,
     /// Requests refused, by door and code.
     pub(crate) refused: IntCounterVec,
+    /// Answers to Asaas, by HTTP status; fifteen in a row that are not 200 stop its queue.
+    pub(crate) asaas_answers: IntCounterVec,
     /// Authentic noise that is counted and not stored, by reason.
     pub(crate) dropped: IntCounterVec,
     /// Seconds from the request's body to its answer.
@@ -54,6 +56,13 @@ impl Metrics {
                 ),
                 &["door", "code"],
             )?,
+            asaas_answers: IntCounterVec::new(
+                Opts::new(
+                    "hub_asaas_answers_total",
+                    "Answers to Asaas, by HTTP status; fifteen in a row that are not 200 stop its queue.",
+                ),
+                &["status"],
+            )?,
             dropped: IntCounterVec::new(
                 Opts::new(
                     "hub_webhook_dropped_total",
@@ -75,7 +84,8 @@ impl Metrics {
                 "Whole weeks of event partitions that lie ahead.",
             )?,
         };
-        let all: [Box<dyn Collector>; 6] = [
+        let all: [Box<dyn Collector>; 7] = [
+            Box::new(metrics.asaas_answers.clone()),
             Box::new(metrics.settled_by_hand.clone()),
             Box::new(metrics.accepted.clone()),
             Box::new(metrics.refused.clone()),
@@ -88,7 +98,7 @@ impl Metrics {
         }
         // What rules watch begins at 0: Prometheus does not see the first count of a series that
         // begins with it.
-        for door in ["events", "wpp_gateway", "delivery_status"] {
+        for door in ["events", "wpp_gateway", "delivery_status", "asaas"] {
             for code in [
                 Code::Unauthenticated,
                 Code::AddressShutOut,
@@ -98,6 +108,10 @@ impl Metrics {
                 metrics.refused.with_label_values(&[door, code.as_str()]);
             }
         }
+        for status in ["200", "401", "503"] {
+            metrics.asaas_answers.with_label_values(&[status]);
+        }
+        metrics.accepted.with_label_values(&["asaas", "new"]);
         Ok(metrics)
     }
 }

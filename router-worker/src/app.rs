@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use crate::cli::RunArgs;
 use crate::consume::RouteHandler;
 use crate::metrics::Metrics;
+use crate::reconsider::{Asked, Reconsider};
 use crate::replan::Replan;
 use crate::route::Route;
 
@@ -70,6 +71,7 @@ impl App {
             ops: listener.local_addr()?,
         };
 
+        let asked = Asked::default();
         let route = || Route {
             pool: db.clone(),
             relay: relay.clone(),
@@ -77,6 +79,7 @@ impl App {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             max_retries: args.max_event_retries.clone(),
+            reconsider: asked.clone(),
         };
         let replan = Replan {
             pool: db.clone(),
@@ -85,6 +88,14 @@ impl App {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         };
+        let reconsider = Reconsider {
+            pool: db.clone(),
+            directory: directory.clone(),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            asked: asked.clone(),
+        };
+        lifecycle.spawn(reconsider.run(vitals.beat("reconsider"), lifecycle.stopping()));
         let handler = Arc::new(RouteHandler {
             route: Batcher::start(route(), batcher("route", BATCH), &lifecycle.work.tasks),
             alone: Batcher::start(route(), batcher("route_alone", 1), &lifecycle.work.tasks),

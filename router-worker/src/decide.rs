@@ -13,6 +13,7 @@ use shared::store::events::StoredEvent;
 use uuid::Uuid;
 
 use crate::plan::{Plan, Planned, plan};
+use crate::recipient::{self, TenantFinding};
 
 /// Normalises an event and decides about it.
 ///
@@ -22,6 +23,8 @@ pub(crate) fn plan_of(
     event: &StoredEvent,
     directory: &Directory,
 ) -> Result<(NormalisedEvent, Plan), NormaliseError> {
+    let normalised = normalise(event)?;
+    let finding = finding_of(event, &normalised, directory);
     // What jsonb could not hold is read from the raw bytes.
     let payload: Cow<'_, Value> = match (&event.payload, &event.body) {
         (Some(payload), _) => Cow::Borrowed(payload),
@@ -29,7 +32,16 @@ pub(crate) fn plan_of(
             serde_json::from_slice(body.as_deref().unwrap_or_default()).unwrap_or_default(),
         ),
     };
-    let normalised = source::of(&event.source_system).normalise(&source::StoredEvent {
+    let plan = plan(&normalised, &payload, finding, directory);
+    Ok((normalised, plan))
+}
+
+/// Reads a stored event.
+///
+/// # Errors
+/// The stored payload is not what the event's type promises.
+pub(crate) fn normalise(event: &StoredEvent) -> Result<NormalisedEvent, NormaliseError> {
+    source::of(&event.source_system).normalise(&source::StoredEvent {
         source_system: &event.source_system,
         event_type: &event.event_type,
         tenant_id: event.tenant_id.map(TenantId),
@@ -37,9 +49,16 @@ pub(crate) fn plan_of(
         body: event.body.as_deref().unwrap_or_default(),
         occurred_at: Some(event.occurred_at),
         received_at: event.received_at,
-    })?;
-    let plan = plan(&normalised, &payload, directory);
-    Ok((normalised, plan))
+    })
+}
+
+/// Whose an event is.
+pub(crate) fn finding_of(
+    event: &StoredEvent,
+    normalised: &NormalisedEvent,
+    directory: &Directory,
+) -> TenantFinding {
+    recipient::tenant(normalised, event.invoice_owner.map(TenantId), directory)
 }
 
 /// The place of a delivery: its own id, its decision and its number there.

@@ -10,12 +10,15 @@ pub mod app;
 pub mod cli;
 mod consume;
 mod decide;
+mod hearing;
+mod letters;
 mod metrics;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
 pub mod process;
 mod recipient;
+mod reconsider;
 mod render;
 mod replan;
 mod route;

@@ -1,6 +1,8 @@
 //! The router-worker's own metrics. The doc comment of each field is its help text.
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry, core::Collector};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
+};
 use shared::broker::dead_metrics::DeadLetterMetrics;
 use shared::store::deliveries::NewDelivery;
 
@@ -16,6 +18,8 @@ pub(crate) struct Metrics {
     pub(crate) letters: DeadLetterMetrics,
     /// Events that a sending account's session told, by kind.
     session_heard: IntCounterVec,
+    /// Decisions about Asaas's events that wait for somebody to say whose they are.
+    pub(crate) unresolved: IntGauge,
 }
 
 impl Metrics {
@@ -56,8 +60,13 @@ impl Metrics {
                 ),
                 &["channel_account", "kind"],
             )?,
+            unresolved: IntGauge::new(
+                "hub_events_unresolved",
+                "Decisions about Asaas's events that wait for somebody to say whose they are.",
+            )?,
         };
-        let all: [Box<dyn Collector>; 4] = [
+        let all: [Box<dyn Collector>; 5] = [
+            Box::new(metrics.unresolved.clone()),
             Box::new(metrics.events_routed.clone()),
             Box::new(metrics.deliveries_planned.clone()),
             Box::new(metrics.route_latency.clone()),

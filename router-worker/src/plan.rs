@@ -10,14 +10,18 @@ use serde_json::{Map, Value, json};
 use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::directory::{Directory, text_hash};
-use shared::domain::event::{ContentKind, NormalisedEvent, NormalisedKind, SessionState};
+use shared::domain::event::{Charge, ChargeStatus, ContentKind, NormalisedEvent, NormalisedKind};
 use shared::domain::failure::{FailureClass, FailureCode};
 use shared::domain::ids::TenantId;
 use shared::domain::rule::{Rule, Verdict};
 use shared::domain::template::condition_holds;
 
+use crate::hearing::{self, Evidence, account_id};
 use crate::recipient::{self, TenantFinding};
 use crate::render;
+
+/// What is told of a quarantined event.
+pub(crate) const QUARANTINED: &str = "what the event names belongs to different tenants";
 
 /// Everything that one event leads to.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) session: Option<(String, &'static str, String)>,
     /// What happened besides, or why nothing did.
     pub(crate) note: Option<&'static str>,
+    /// How a charge stands that the event is about.
+    pub(crate) charge: Option<Charge>,
 }
 
 /// What came of one rule.
@@ -77,25 +83,20 @@ impl Planned {
     }
 }
 
-/// Evidence about a delivery, found in an event of the gateway.
-#[derive(Clone, Debug)]
-pub(crate) struct Evidence {
-    pub(crate) kind: &'static str,
-    pub(crate) channel_id: String,
-    pub(crate) level: Option<i32>,
-    pub(crate) proves: Option<shared::domain::delivery::Evidence>,
-    pub(crate) key_id: Option<String>,
-    pub(crate) correlation_id: Option<String>,
-    pub(crate) delivery_ref: Option<uuid::Uuid>,
-    pub(crate) recipient: Option<String>,
-    pub(crate) recipient_key: Option<String>,
-    pub(crate) text: Option<String>,
-    pub(crate) text_hash: Option<Vec<u8>>,
-}
-
 impl Plan {
+    /// Why nothing may be planned: the event is quarantined.
+    pub(crate) fn failure(&self) -> Option<FailureCode> {
+        self.tenant
+            .is_contradiction()
+            .then_some(FailureCode::TenantMismatch)
+    }
+
     /// `routed` when it led to anything, or a rule said that nothing leaves; else `unrouted`.
+    /// `failed` when the event is quarantined.
     pub(crate) fn state(&self) -> &'static str {
+        if self.failure().is_some() {
+            return "failed";
+        }
         let decided = self.tried.iter().any(|tried| tried.verdict == Verdict::Won);
         if decided || self.evidence.is_some() || self.session.is_some() {
             "routed"
@@ -128,13 +129,21 @@ impl Plan {
             "evidence": self.evidence.as_ref().map(|evidence| evidence.kind),
             "session": self.session.as_ref().map(|session| session.1),
             "note": self.note,
+            "charge": self.charge.map(|charge| json!({
+                "status": charge.status.map(ChargeStatus::as_str),
+                "due": charge.due,
+            })),
         })
     }
 }
 
-/// Decides. `payload` is the event's own, for conditions and templates.
-pub(crate) fn plan(event: &NormalisedEvent, payload: &Value, directory: &Directory) -> Plan {
-    let finding = recipient::tenant(event, directory);
+/// Decides. `payload` is the event's own, for conditions and templates; `finding` is whose it is.
+pub(crate) fn plan(
+    event: &NormalisedEvent,
+    payload: &Value,
+    finding: TenantFinding,
+    directory: &Directory,
+) -> Plan {
     let tenant = finding
         .tenant
         .and_then(|id| directory.tenants.get(&id))
@@ -145,14 +154,23 @@ pub(crate) fn plan(event: &NormalisedEvent, payload: &Value, directory: &Directo
         payload,
         tenant.as_deref(),
     );
-    let (tried, winners) = try_rules(event, finding.tenant, &context, directory);
+    // What may be somebody else's is kept and shown, and no rule is asked.
+    let (tried, winners) = if finding.is_contradiction() {
+        (Vec::new(), Vec::new())
+    } else {
+        try_rules(event, finding.tenant, &context, directory)
+    };
     let mut plan = Plan {
         tenant: finding,
         tried,
         deliveries: Vec::new(),
-        evidence: evidence(event, directory),
-        session: session(event, directory),
+        evidence: hearing::evidence(event, directory),
+        session: hearing::session(event, directory),
         note: None,
+        charge: match &event.kind {
+            NormalisedKind::Books(books) => books.charge,
+            _ => None,
+        },
     };
     for rule in winners {
         let Some(channel) = rule.channel else {
@@ -277,10 +295,6 @@ fn chat(
     let mut detail = Map::new();
     detail.insert("occurred_at".to_owned(), json!(event.occurred_at));
     if let NormalisedKind::InboundMessage { key_id, content } = &event.kind {
-        if *content == ContentKind::Undecrypted {
-            // Part of the WhatsApp protocol: the text follows under the same id (facts §0.6).
-            return Err("waits for its text");
-        }
         let contact = event.contact.as_ref().ok_or("names no contact")?;
         planned.channel_id = event
             .channel_account
@@ -373,89 +387,6 @@ fn message_metadata(event: &NormalisedEvent, content: ContentKind) -> Value {
         metadata.insert("participant_name".to_owned(), json!(participant.name));
     }
     Value::Object(metadata)
-}
-
-fn evidence(event: &NormalisedEvent, directory: &Directory) -> Option<Evidence> {
-    let channel_id = account_id(event.channel_account.as_deref()?, directory);
-    let contact = event.contact.as_ref();
-    let base = Evidence {
-        kind: "ack",
-        channel_id,
-        level: None,
-        proves: None,
-        key_id: None,
-        correlation_id: None,
-        delivery_ref: None,
-        recipient: contact.map(|contact| contact.address.clone()),
-        recipient_key: contact.and_then(|contact| contact.contact_key.clone()),
-        text: None,
-        text_hash: None,
-    };
-    match &event.kind {
-        // An ack of what a contact wrote says only that we read it.
-        NormalisedKind::Ack {
-            key_id,
-            level,
-            from_me: true,
-            evidence,
-            ..
-        } => Some(Evidence {
-            level: *level,
-            proves: *evidence,
-            key_id: Some(key_id.clone()),
-            ..base
-        }),
-        NormalisedKind::Echo(sent) | NormalisedKind::DeviceMessage(sent) => {
-            let text = event
-                .text
-                .as_ref()
-                .map(|text| text.expose().to_owned())
-                .filter(|text| !text.is_empty());
-            Some(Evidence {
-                kind: "echo",
-                level: sent.level,
-                proves: Some(shared::domain::delivery::Evidence::Sent),
-                key_id: sent.key_id.clone(),
-                correlation_id: sent.gateway_correlation_id.clone(),
-                delivery_ref: sent.delivery_id.map(|id| id.0),
-                // Only an echo of a text may come without it; a picture without a caption must never
-                // pass for one, so it is given a text that no send of ours has.
-                text_hash: match (&text, sent.content) {
-                    (None, ContentKind::Text) => None,
-                    (text, _) => Some(text_hash(
-                        &directory.hash_key,
-                        text.as_deref().unwrap_or_default(),
-                    )),
-                },
-                text,
-                ..base
-            })
-        }
-        _ => None,
-    }
-}
-
-fn session(
-    event: &NormalisedEvent,
-    directory: &Directory,
-) -> Option<(String, &'static str, String)> {
-    let NormalisedKind::Session { state, raw_status } = &event.kind else {
-        return None;
-    };
-    let account = directory.account(event.channel_account.as_deref()?)?;
-    match state {
-        SessionState::Up => Some((account.id.clone(), "up", raw_status.clone())),
-        SessionState::Down => Some((account.id.clone(), "down", raw_status.clone())),
-        SessionState::Other => None,
-    }
-}
-
-/// The slug of an account, also of one that nobody configured: its messages are kept all the same.
-fn account_id(raw: &str, directory: &Directory) -> String {
-    directory.account(raw).map_or_else(
-        || shared::domain::directory::account_slug(raw),
-        |account| account.id.clone(),
-    )
 }
 
 fn unavailable(rule: &Rule, channel: Channel) -> Planned {

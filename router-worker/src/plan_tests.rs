@@ -15,6 +15,7 @@ use shared::domain::template::{Template, TemplateBook, Variable};
 use shared::source::{self, StoredEvent};
 
 use crate::plan::{Plan, plan};
+use crate::recipient;
 
 fn rule(id: i64, event_type: &str, channel: Option<Channel>, template: Option<&str>) -> Rule {
     Rule {
@@ -101,21 +102,40 @@ fn decide(
     payload: &Value,
     directory: &Directory,
 ) -> Plan {
+    let named = Named {
+        tenant,
+        invoice_owner: None,
+    };
+    decide_for(event_type, source_system, named, payload, directory)
+}
+
+/// Who is named beside the payload.
+#[derive(Clone, Copy, Default)]
+struct Named {
+    tenant: Option<i64>,
+    invoice_owner: Option<i64>,
+}
+
+fn decide_for(
+    event_type: &str,
+    source_system: &str,
+    named: Named,
+    payload: &Value,
+    directory: &Directory,
+) -> Plan {
     let at = Utc.timestamp_opt(1_770_300_000, 0).single().unwrap();
     let stored = StoredEvent {
         source_system,
         event_type,
-        tenant_id: tenant.map(TenantId),
+        tenant_id: named.tenant.map(TenantId),
         payload: Some(payload),
         body: b"",
         occurred_at: Some(at),
         received_at: at,
     };
-    plan(
-        &source::of(source_system).normalise(&stored).unwrap(),
-        payload,
-        directory,
-    )
+    let event = source::of(source_system).normalise(&stored).unwrap();
+    let finding = recipient::tenant(&event, named.invoice_owner.map(TenantId), directory);
+    plan(&event, payload, finding, directory)
 }
 
 fn overdue(payload: &Value, tenant: i64, rules: Vec<Rule>) -> Plan {
@@ -305,6 +325,159 @@ fn the_lowest_number_wins_its_channel_then_the_more_specific_then_the_older() {
         assert_eq!(plan.deliveries.len(), 1, "{label}");
         assert_eq!(plan.deliveries[0].rule_id, winner, "{label}");
     }
+}
+
+#[test]
+fn an_invoice_of_another_tenant_is_quarantined_and_no_rule_is_asked() {
+    let payload = json!({"invoice_id": 503, "phone": "(47) 99990-0011", "description": "x"});
+    let directory = directory(vec![whatsapp_rule()]);
+    let named = |tenant, invoice_owner| Named {
+        tenant,
+        invoice_owner,
+    };
+    let decided = |named| {
+        decide_for(
+            "billing.invoice.overdue",
+            "billing",
+            named,
+            &payload,
+            &directory,
+        )
+    };
+    let plan = decided(named(Some(2), Some(1)));
+    assert_eq!(plan.failure(), Some(FailureCode::TenantMismatch));
+    assert_eq!((plan.state(), plan.tried.len()), ("failed", 0));
+    assert!(plan.deliveries.is_empty());
+    assert_eq!(plan.tenant.tenant, None);
+    assert_eq!(plan.tenant.candidates, [TenantId(1), TenantId(2)]);
+    for (agreed, how) in [
+        (named(Some(1), Some(1)), "explicit"),
+        (named(None, Some(1)), "invoice"),
+        (named(Some(1), None), "explicit"),
+    ] {
+        let plan = decided(agreed);
+        assert_eq!(plan.failure(), None);
+        assert_eq!(
+            (plan.tenant.tenant, plan.tenant.how),
+            (Some(TenantId(1)), how)
+        );
+        assert_eq!(plan.deliveries.len(), 1);
+    }
+}
+
+#[test]
+fn the_tenant_of_a_charge_is_what_all_that_name_one_agree_on() {
+    let mut directory = directory(vec![rule(1, "asaas.payment.*", None, None)]);
+    directory.asaas_customers = [
+        ("cus_1".to_owned(), TenantId(1)),
+        ("cus_1b".to_owned(), TenantId(1)),
+        ("cus_2".to_owned(), TenantId(2)),
+    ]
+    .into();
+    directory.asaas_accounts = [("acc-2".to_owned(), TenantId(2))].into();
+    let decided = |payment: Value, account: Option<&str>, invoice_owner| {
+        let payload =
+            json!({"event": "PAYMENT_OVERDUE", "account": {"id": account}, "payment": payment});
+        let named = Named {
+            tenant: None,
+            invoice_owner,
+        };
+        decide_for(
+            "asaas.payment.overdue",
+            "asaas",
+            named,
+            &payload,
+            &directory,
+        )
+    };
+    for (payment, account, owner, tenant, how) in [
+        (
+            json!({"id": "pay_1", "customer": "cus_1"}),
+            None,
+            None,
+            Some(1),
+            "asaas_customer",
+        ),
+        (
+            json!({"id": "pay_1", "customer": "cus_1b"}),
+            None,
+            Some(1),
+            Some(1),
+            "invoice",
+        ),
+        (
+            json!({"id": "pay_1", "customer": "cus_9"}),
+            None,
+            Some(2),
+            Some(2),
+            "invoice",
+        ),
+        (
+            json!({"id": "pay_1", "customer": "cus_9", "externalReference": "tenant:2;invoice:7"}),
+            None,
+            None,
+            Some(2),
+            "external_reference",
+        ),
+        (
+            json!({"id": "pay_1"}),
+            Some("acc-2"),
+            None,
+            Some(2),
+            "asaas_account",
+        ),
+        (
+            json!({"id": "pay_1", "customer": "cus_9"}),
+            Some("acc-9"),
+            None,
+            None,
+            "unresolved",
+        ),
+        (
+            json!({"id": "pay_1", "externalReference": "tenant:4711"}),
+            None,
+            None,
+            None,
+            "unresolved",
+        ),
+        (
+            json!({"id": "pay_1", "customer": "cus_1"}),
+            None,
+            Some(2),
+            None,
+            "tenant_mismatch",
+        ),
+        (
+            json!({"id": "pay_1", "customer": "cus_1", "externalReference": "tenant:2"}),
+            None,
+            None,
+            None,
+            "tenant_mismatch",
+        ),
+    ] {
+        let plan = decided(payment.clone(), account, owner);
+        assert_eq!(plan.tenant.how, how, "{payment}");
+        assert_eq!(plan.tenant.tenant, tenant.map(TenantId), "{payment}");
+        assert!(plan.deliveries.is_empty());
+    }
+    let plan = decided(
+        json!({"id": "pay_1", "customer": "cus_1", "status": "OVERDUE", "dueDate": "2026-02-02"}),
+        None,
+        None,
+    );
+    assert_eq!(plan.state(), "routed");
+    assert_eq!(
+        plan.decision()["charge"],
+        json!({"status": "overdue", "due": "2026-02-02"})
+    );
+    let own = decide_for(
+        "asaas.transfer.created",
+        "asaas",
+        Named::default(),
+        &json!({"event": "TRANSFER_CREATED", "transfer": {"id": "t1"}}),
+        &directory,
+    );
+    assert_eq!((own.tenant.how, own.state()), ("none", "unrouted"));
 }
 
 #[test]

@@ -1,33 +1,109 @@
 //! Whom a message is for and which account it leaves through. Pure.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use shared::domain::address::Phone;
 use shared::domain::directory::{ChannelAccount, Directory, Tenant};
-use shared::domain::event::NormalisedEvent;
+use shared::domain::event::{NormalisedEvent, NormalisedKind};
 use shared::domain::failure::FailureCode;
 use shared::domain::ids::TenantId;
-use std::sync::Arc;
 
 /// Whose event it is, and how that was found (product 4.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TenantFinding {
     /// The tenant, if exactly one is right.
     pub(crate) tenant: Option<TenantId>,
-    /// `explicit`, `contact_phone`, `ambiguous_phone` or `unresolved`.
+    /// `explicit`, `invoice`, `asaas_customer`, `external_reference`, `asaas_account` or
+    /// `contact_phone`; `ambiguous_phone`, `unresolved` or `none`; or [`CONTRADICTION`].
     pub(crate) how: &'static str,
     /// Those it might be, for a person to choose.
     pub(crate) candidates: Vec<TenantId>,
 }
 
-/// Finds the tenant: the one that the source named, else the only active one with the contact's
-/// phone. Never by channel (facts §0.1), never by name (incident 10).
-pub(crate) fn tenant(event: &NormalisedEvent, directory: &Directory) -> TenantFinding {
-    if event.tenant_id.is_some() {
-        return TenantFinding {
-            tenant: event.tenant_id,
-            how: "explicit",
-            candidates: Vec::new(),
-        };
+/// Two things that name a tenant name two tenants.
+pub(crate) const CONTRADICTION: &str = "tenant_mismatch";
+
+impl TenantFinding {
+    /// True when nothing may be done with the event until a person has looked.
+    pub(crate) fn is_contradiction(&self) -> bool {
+        self.how == CONTRADICTION
     }
+}
+
+/// Finds the tenant: what the source, the invoice and a payment provider's books say, if all that
+/// say anything say the same; else the only active tenant with the contact's phone. Never by
+/// channel (facts §0.1), never by name (incident 10).
+pub(crate) fn tenant(
+    event: &NormalisedEvent,
+    invoice_owner: Option<TenantId>,
+    directory: &Directory,
+) -> TenantFinding {
+    let named = named(event, invoice_owner, directory);
+    match named.first() {
+        Some((how, tenant)) if named.iter().all(|(_, other)| other == tenant) => TenantFinding {
+            tenant: Some(*tenant),
+            how,
+            candidates: Vec::new(),
+        },
+        Some(_) => {
+            let mut candidates: Vec<TenantId> = named.iter().map(|(_, tenant)| *tenant).collect();
+            candidates.sort_unstable();
+            candidates.dedup();
+            TenantFinding {
+                tenant: None,
+                how: CONTRADICTION,
+                candidates,
+            }
+        }
+        None => match &event.kind {
+            NormalisedKind::Books(books) => nobody(if books.names_somebody() {
+                "unresolved"
+            } else {
+                "none"
+            }),
+            _ => by_phone(event, directory),
+        },
+    }
+}
+
+/// Everything that names a tenant, the surest first.
+fn named(
+    event: &NormalisedEvent,
+    invoice_owner: Option<TenantId>,
+    directory: &Directory,
+) -> Vec<(&'static str, TenantId)> {
+    let mut named = Vec::new();
+    let mut say = |how, tenant: Option<TenantId>| named.extend(tenant.map(|tenant| (how, tenant)));
+    say("explicit", event.tenant_id);
+    say("invoice", invoice_owner);
+    if let NormalisedKind::Books(books) = &event.kind {
+        let of =
+            |ids: &HashMap<String, TenantId>, id: &Option<String>| ids.get(id.as_deref()?).copied();
+        say(
+            "asaas_customer",
+            of(&directory.asaas_customers, &books.customer),
+        );
+        // A number that nobody has is a slip of whoever wrote the reference.
+        let known = |tenant: &TenantId| directory.tenants.contains_key(tenant);
+        say("external_reference", books.named_tenant.filter(known));
+        say(
+            "asaas_account",
+            of(&directory.asaas_accounts, &books.account),
+        );
+    }
+    named
+}
+
+const fn nobody(how: &'static str) -> TenantFinding {
+    TenantFinding {
+        tenant: None,
+        how,
+        candidates: Vec::new(),
+    }
+}
+
+fn by_phone(event: &NormalisedEvent, directory: &Directory) -> TenantFinding {
     let phone = event
         .contact
         .as_ref()
@@ -37,11 +113,7 @@ pub(crate) fn tenant(event: &NormalisedEvent, directory: &Directory) -> TenantFi
         directory.tenants_with_phone(&phone.match_key())
     });
     match candidates {
-        [] => TenantFinding {
-            tenant: None,
-            how: "unresolved",
-            candidates: Vec::new(),
-        },
+        [] => nobody("unresolved"),
         [only] => TenantFinding {
             tenant: Some(*only),
             how: "contact_phone",

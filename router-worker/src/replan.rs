@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 use crate::decide::{Place, new_delivery, plan_of};
 use crate::metrics::Metrics;
+use crate::plan::QUARANTINED;
 
 /// A work message that asks for a delivery to be planned again.
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +143,9 @@ impl Replan {
             Ok((_, plan)) => plan,
             Err(error) => return failed(delivery, error.code(), &error.to_string()),
         };
+        if let Some(code) = plan.failure() {
+            return failed(delivery, code, QUARANTINED);
+        }
         let tenant_id = plan.tenant.tenant.map(|tenant| tenant.0);
         let own = plan
             .deliveries

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::json;
-use shared::broker::dead::{self, Letter};
+use shared::broker::dead;
 use shared::broker::relay::Relay;
 use shared::domain::channel::PerChannel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::directory::Directory;
 use shared::domain::event::{NormalisedEvent, NormalisedKind};
-use shared::domain::ids::{DeliveryId, EventId, LetterId, ReceiptId, RoutingId, TenantId};
+use shared::domain::ids::{DeliveryId, EventId, ReceiptId, RoutingId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
 use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
@@ -20,6 +20,7 @@ use shared::runtime::clock::Clock;
 use shared::store::config::DirectoryCache;
 use shared::store::deliveries::NewDelivery;
 use shared::store::events::{self, StoredEvent};
+use shared::store::invoices::{self, OwnedCharge};
 use shared::store::logs::{self, NewLog};
 use shared::store::outbox::{self, NewMessage};
 use shared::store::plans::{self, NewPlans, NewRouting};
@@ -29,8 +30,11 @@ use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::decide::{Place, new_delivery, plan_of};
+use crate::letters;
 use crate::metrics::Metrics;
-use crate::plan::{Plan, Planned};
+use crate::plan::{Plan, Planned, QUARANTINED};
+use crate::recipient::TenantFinding;
+use crate::reconsider::Asked;
 
 /// A work message that asks for a decision.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +62,8 @@ pub(crate) struct Route {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) max_retries: PerChannel<i32>,
+    /// Told when it was learnt whose a charge is.
+    pub(crate) reconsider: Asked,
 }
 
 /// One event's decision and all that follows from it.
@@ -67,6 +73,7 @@ struct Decided {
     receipt: Option<NewReceipt>,
     session: Option<(String, &'static str, String)>,
     heard: Option<(String, &'static str)>,
+    learnt: Option<OwnedCharge>,
     received_at: chrono::DateTime<chrono::Utc>,
     occurred_at: chrono::DateTime<chrono::Utc>,
 }
@@ -153,11 +160,18 @@ impl Route {
         let mut receipt = None;
         let mut session = None;
         let mut heard = None;
+        let mut learnt = None;
         let directory = self.directory.get();
         match plan_of(event, &directory) {
             Ok((normalised, plan)) => {
                 heard = heard_of(&normalised, &directory);
-                routing.tenant_id = plan.tenant.tenant.map(|tenant| tenant.0);
+                if let Some(code) = plan.failure() {
+                    routing.failure_code = Some(code.as_str());
+                    routing.error_message = Some(QUARANTINED.to_owned());
+                } else {
+                    routing.tenant_id = plan.tenant.tenant.map(|tenant| tenant.0);
+                }
+                learnt = learnt_of(event, &plan.tenant);
                 routing.state = plan.state();
                 routing.decision = plan.decision();
                 deliveries = self.deliveries(event, &routing, &plan);
@@ -176,6 +190,7 @@ impl Route {
             receipt,
             session,
             heard,
+            learnt,
             received_at: event.received_at,
             occurred_at: event.occurred_at,
         }
@@ -249,12 +264,21 @@ impl Route {
             .collect();
         receipts::insert(conn, &evidence).await?;
         self.change_sessions(conn, &order).await?;
+        self.learn(conn, &order).await?;
 
         let mut messages: Vec<NewMessage> = evidence
             .iter()
             .filter_map(|receipt| receipt_message(receipt))
             .collect();
-        messages.extend(self.letters(conn, &planned).await?);
+        let now = self.clock.now();
+        let failed: Vec<&NewRouting> = order
+            .iter()
+            .map(|decided| &decided.routing)
+            .filter(|routing| routing.state == "failed")
+            .collect();
+        let mut letters = letters::of_deliveries(&planned, now);
+        letters.extend(letters::of_decisions(&failed, now));
+        messages.extend(dead::record(conn, &letters).await?);
         rows.extend(outbox::insert(conn, messages).await?);
         Ok((rows, new))
     }
@@ -313,35 +337,18 @@ impl Route {
         Ok(())
     }
 
-    /// What cannot be tried at all is dead from the start, with a letter like any other.
-    async fn letters(
-        &self,
-        conn: &mut PgConnection,
-        planned: &[&NewDelivery],
-    ) -> Result<Vec<NewMessage>, StoreError> {
-        let now = self.clock.now();
-        let letters: Vec<(Letter, WorkMessage)> = planned
+    /// Keeps whose the charges are, sorted, so that two batches cannot deadlock.
+    async fn learn(&self, conn: &mut PgConnection, order: &[&Decided]) -> Result<(), StoreError> {
+        let mut charges: Vec<&OwnedCharge> = order
             .iter()
-            .filter(|delivery| delivery.state == DeliveryState::Dead)
-            .filter_map(|delivery| {
-                let message = work_message(delivery)?;
-                let letter = Letter {
-                    id: LetterId::generate(),
-                    generation: 0,
-                    code: delivery.failure_code?.parse().ok()?,
-                    attempts: 0,
-                    first_at: now,
-                    last_at: now,
-                    trace_id: message.trace_id.clone(),
-                    event_type: Some(delivery.event_type.clone()),
-                    tenant_id: delivery.tenant_id.map(TenantId),
-                    channel: delivery.channel.parse().ok(),
-                    template: delivery.template_key.clone(),
-                };
-                Some((letter, message))
-            })
+            .filter_map(|decided| decided.learnt.as_ref())
             .collect();
-        dead::record(conn, &letters).await
+        charges.sort_unstable();
+        charges.dedup_by(|a, b| a.asaas_key == b.asaas_key);
+        if invoices::learn(conn, &charges).await? > 0 {
+            self.reconsider.ask();
+        }
+        Ok(())
     }
 
     fn log(&self, decided: &Decided) {
@@ -376,6 +383,8 @@ impl Decided {
         self.routing.generation == 0
             && self.receipt.is_none()
             && self.session.is_none()
+            && self.learnt.is_none()
+            && self.routing.state != "failed"
             && self
                 .deliveries
                 .iter()
@@ -396,6 +405,16 @@ impl Decided {
     }
 }
 
+/// Whose a charge is, where the event told it first.
+pub(crate) fn learnt_of(event: &StoredEvent, finding: &TenantFinding) -> Option<OwnedCharge> {
+    let asaas_key = event.invoice_key.as_deref()?;
+    let is_new = event.invoice_owner.is_none() && asaas_key.starts_with("asaas:");
+    Some(OwnedCharge {
+        asaas_key: asaas_key.to_owned(),
+        tenant_id: finding.tenant.filter(|_| is_new)?.0,
+    })
+}
+
 /// Which account's session told the event, and what kind of fact it is. Only accounts that are set
 /// up: a name in a payload never becomes a label by itself.
 fn heard_of(event: &NormalisedEvent, directory: &Directory) -> Option<(String, &'static str)> {
@@ -410,7 +429,7 @@ fn heard_of(event: &NormalisedEvent, directory: &Directory) -> Option<(String, &
     Some((account.id.clone(), kind))
 }
 
-fn work_message(delivery: &NewDelivery) -> Option<WorkMessage> {
+pub(crate) fn work_message(delivery: &NewDelivery) -> Option<WorkMessage> {
     let work = Work::Deliver {
         delivery_id: DeliveryId(delivery.id),
         channel: delivery.channel.parse().ok()?,

@@ -4,6 +4,7 @@
 
 pub mod http;
 mod look;
+mod owners;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ pub const CHAT_TOKEN: &str = "chat-token-for-tests-only-0001";
 pub const ADMIN_TOKEN: &str = "admin-token-for-tests-only";
 /// What the gateway sends with its posts.
 pub const WEBHOOK_SECRET: &str = "webhook-secret-for-tests-only";
+/// What Asaas sends with its posts.
+pub const ASAAS_TOKEN: &str = "asaas-webhook-token-for-tests-only";
 /// What the gateway expects of us.
 pub const GATEWAY_SECRET: &str = "gateway-secret-for-tests-only";
 
@@ -50,6 +53,8 @@ pub struct Setup {
     pub router: bool,
     /// Whether the delivery-worker runs from the start.
     pub delivery: bool,
+    /// Whether it is known whose the invoices, and the customers at Asaas, of `samples/hub` are.
+    pub owners: bool,
 }
 
 impl Default for Setup {
@@ -60,6 +65,7 @@ impl Default for Setup {
             unknown_silence: "1s",
             router: true,
             delivery: true,
+            owners: false,
         }
     }
 }
@@ -122,6 +128,9 @@ impl World {
         let db = pool::open(&database_args(&database_url), BOUND)?;
         pool::migrate(&db).await?;
         import_reference_data(&db).await?;
+        if setup.owners {
+            owners::import(&db).await?;
+        }
         let sim = GatewaySim::start(SimConfig::for_tests(GATEWAY_SECRET)).await?;
         let prefix = format!("t{}.", uuid::Uuid::new_v4().simple());
         let ingest = Lifecycle::default();
@@ -420,6 +429,8 @@ fn ingest_args(database_url: &str, prefix: &str) -> anyhow::Result<ingest::cli::
         ADMIN_TOKEN,
         "--gateway-webhook-secret",
         WEBHOOK_SECRET,
+        "--asaas-webhook-token",
+        ASAAS_TOKEN,
     ])?;
     let ingest::cli::Command::Run(args) = cli.command else {
         unreachable!("`run` was parsed")

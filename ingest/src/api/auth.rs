@@ -77,6 +77,17 @@ impl Caller {
         }
     }
 
+    /// The only source that the caller speaks for.
+    pub(crate) fn own_source(&self) -> Option<&str> {
+        match self {
+            Self::Known(credential) => Some(&credential.source_system),
+            Self::Bootstrap(sources) => match sources.as_slice() {
+                [only] => Some(only),
+                _ => None,
+            },
+        }
+    }
+
     /// The source, for logs about requests that name none.
     pub(crate) fn source_label(&self) -> &str {
         match self {

@@ -8,52 +8,25 @@ use axum::extract::{Path, Request, State};
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use serde_json::Value;
-use shared::domain::event::IncomingEvent;
+use shared::domain::event::{IncomingEvent, Key};
 use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::runtime::batcher::Rejected;
 use shared::source;
 use shared::store::logs::NewLog;
 use shared::store::{StoreError, tenants};
 
+use super::answers::{AcceptedBody, ItemBody, ItemOutcome};
 use super::auth::Caller;
-use super::headers::{given_trace, is_json};
-use super::problem::{Code, FieldError, Problem, ProblemBody};
+use super::forms::{self, Form, HeaderKey, Posted};
+use super::headers::{given_trace, media_of};
+use super::problem::{Code, FieldError, Problem};
 use super::{ApiState, LARGEST_EVENT, read_body};
 use crate::accept::{AcceptRequest, Accepted, Arrival};
 use crate::story;
 
 /// The most events of one request.
 const LARGEST_BATCH: usize = 1000;
-
-/// What a caller reads about an accepted event.
-#[derive(Serialize)]
-struct AcceptedBody {
-    event_id: EventId,
-    trace_id: String,
-    correlation_id: Option<String>,
-    status: &'static str,
-    duplicate: bool,
-}
-
-/// One item's result of a batch.
-#[derive(Serialize)]
-struct ItemBody<'a> {
-    index: usize,
-    #[serde(flatten)]
-    outcome: ItemOutcome<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum ItemOutcome<'a> {
-    Accepted(AcceptedBody),
-    Refused {
-        status: &'static str,
-        problem: ProblemBody<'a>,
-    },
-}
 
 pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Response {
     let begun = Instant::now();
@@ -72,8 +45,17 @@ pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Res
         trace_id: given_trace(&headers).unwrap_or_else(TraceId::generate),
     };
     let response = match door.read(request, &headers).await {
-        Ok((Value::Array(items), _)) => door.accept_batch(items).await,
-        Ok((item, body)) => door.accept_one(item, body.to_vec()).await,
+        Ok((key, Posted::Batch(items, form), _)) => door.accept_batch(items, form, key).await,
+        Ok((key, Posted::One(item, form), body)) => {
+            let item = Item {
+                value: item,
+                form,
+                key: key.map(|key| key.of(None)),
+                body: body.to_vec(),
+                place: None,
+            };
+            door.accept_one(item).await
+        }
         Err(problem) => {
             let source = caller.source_label().to_owned();
             door.refuse(&problem, &source).await;
@@ -85,6 +67,17 @@ pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Res
         .accept_duration
         .observe(begun.elapsed().as_secs_f64());
     response
+}
+
+/// One event of a request, as it came.
+struct Item {
+    value: Value,
+    form: Form,
+    /// The key that a header gives; it comes before the event's own.
+    key: Option<Key>,
+    body: Vec<u8>,
+    /// Its index in a batch.
+    place: Option<usize>,
 }
 
 /// One request of an authenticated caller.
@@ -102,25 +95,27 @@ impl Door<'_> {
         &self,
         request: Request,
         headers: &HeaderMap,
-    ) -> Result<(Value, bytes::Bytes), Problem> {
-        if !is_json(headers) {
+    ) -> Result<(Option<HeaderKey>, Posted, bytes::Bytes), Problem> {
+        if media_of(headers).is_none() {
             return Err(Problem::new(
                 Code::UnsupportedMediaType,
-                "send `Content-Type: application/json` in UTF-8, not compressed",
+                "send `Content-Type: application/json` (or CloudEvents') in UTF-8, not compressed",
             )
             .with_trace(&self.trace_id));
         }
+        let key =
+            forms::header_key(headers).map_err(|problem| problem.with_trace(&self.trace_id))?;
         let body = read_body(request, LARGEST_EVENT)
             .await
             .map_err(|problem| problem.with_trace(&self.trace_id))?;
-        match source::parse_json(&body) {
-            Ok(value) => Ok((value, body)),
-            Err(problem) => Err(self.invalid(vec![problem])),
-        }
+        let value = source::parse_json(&body).map_err(|problem| self.invalid(vec![problem]))?;
+        let posted =
+            forms::posted(headers, value).map_err(|problem| problem.with_trace(&self.trace_id))?;
+        Ok((key, posted, body))
     }
 
-    async fn accept_one(&self, item: Value, body: Vec<u8>) -> Response {
-        match self.accept(item, body, None).await {
+    async fn accept_one(&self, item: Item) -> Response {
+        match self.accept(item).await {
             Ok(accepted) => {
                 let location = format!("/api/events/{}", accepted.event_id);
                 let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
@@ -135,9 +130,16 @@ impl Door<'_> {
 
     /// A result per item; one bad item harms no other. The database being away is one answer for
     /// all: the caller repeats the whole batch, its keys make that safe.
-    async fn accept_batch(&self, items: Vec<Value>) -> Response {
-        if items.is_empty() || items.len() > LARGEST_BATCH {
-            let code = if items.is_empty() {
+    async fn accept_batch(
+        &self,
+        items: Vec<Value>,
+        form: Form,
+        key: Option<HeaderKey>,
+    ) -> Response {
+        // A batch of CloudEvents may be empty (JSON format §4.1).
+        let is_empty = items.is_empty() && form == Form::Native;
+        if is_empty || items.len() > LARGEST_BATCH {
+            let code = if is_empty {
                 Code::InvalidEvent
             } else {
                 Code::BatchTooLarge
@@ -155,10 +157,14 @@ impl Door<'_> {
         let accepting = items
             .into_iter()
             .enumerate()
-            .map(|(index, item)| async move {
-                let body = serde_json::to_vec(&item).unwrap_or_default();
-                self.accept(item, body, Some(index)).await
-            });
+            .map(|(index, value)| Item {
+                body: serde_json::to_vec(&value).unwrap_or_default(),
+                value,
+                form,
+                key: key.as_ref().map(|key| key.of(Some(index))),
+                place: Some(index),
+            })
+            .map(|item| self.accept(item));
         let results = futures_util::future::join_all(accepting).await;
         if let Some(Err(problem)) = results
             .iter()
@@ -188,29 +194,17 @@ impl Door<'_> {
         (StatusCode::ACCEPTED, Json(bodies)).into_response()
     }
 
-    /// Accepts one event; `place` is its index in a batch.
-    async fn accept(
-        &self,
-        item: Value,
-        body: Vec<u8>,
-        place: Option<usize>,
-    ) -> Result<AcceptedBody, Problem> {
-        let named = item
-            .get("source_system")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
+    async fn accept(&self, item: Item) -> Result<AcceptedBody, Problem> {
+        let named = forms::named_source(&item.value, item.form, self.caller);
+        let place = item.place;
         // A refused event is found by the trace that it named itself.
-        let trace_id = item
-            .get("trace_id")
-            .and_then(Value::as_str)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_else(|| match place {
-                // Items of a batch have nothing in common but their envelope.
-                Some(_) if !self.trace_given => TraceId::generate(),
-                _ => self.trace_id.clone(),
-            });
+        let trace_id = forms::own_trace(&item.value, item.form).unwrap_or_else(|| match place {
+            // Items of a batch have nothing in common but their envelope.
+            Some(_) if !self.trace_given => TraceId::generate(),
+            _ => self.trace_id.clone(),
+        });
         let result = self
-            .try_accept(item, body, &trace_id)
+            .try_accept(item, &trace_id)
             .await
             .map_err(|problem| match place {
                 Some(index) => problem.within_item(index),
@@ -229,20 +223,18 @@ impl Door<'_> {
         result
     }
 
-    async fn try_accept(
-        &self,
-        item: Value,
-        body: Vec<u8>,
-        trace_id: &TraceId,
-    ) -> Result<AcceptedBody, Problem> {
-        let has_key = item
-            .get("idempotency_key")
-            .is_some_and(|key| !key.is_null());
-        let mut incoming =
-            source::generic::read_item(item, self.now).map_err(|problems| Problem {
-                trace_id: Some(trace_id.clone()),
-                ..self.invalid(problems)
+    async fn try_accept(&self, item: Item, trace_id: &TraceId) -> Result<AcceptedBody, Problem> {
+        let (mut incoming, mut key_field) =
+            forms::read(item.value, item.form, self.caller, self.now).map_err(|problems| {
+                Problem {
+                    trace_id: Some(trace_id.clone()),
+                    ..self.invalid(problems)
+                }
             })?;
+        if let Some(key) = item.key {
+            incoming.key = Some(key);
+            key_field = "";
+        }
         self.check_rights(&incoming, trace_id).await?;
         self.state
             .guard
@@ -253,18 +245,13 @@ impl Door<'_> {
             )
             .map_err(|exceeded| Problem::of_limit(exceeded).with_trace(trace_id))?;
         incoming.trace_id.get_or_insert_with(|| trace_id.clone());
-        let key_field = if incoming.source_event_id.is_some() && !has_key {
-            "/event_id"
-        } else {
-            "/idempotency_key"
-        };
         let source = incoming.source_system.clone();
         let event_type = incoming.event_type.clone();
         let arrival = Arrival {
             scope: self.caller.scope(incoming.tenant_id),
             trace_id: trace_id.clone(),
             received_at: self.now,
-            body,
+            body: item.body,
         };
         let request = AcceptRequest::new(incoming, arrival, &self.state.directory.get());
         let (own_trace, own_correlation) = (
@@ -285,10 +272,14 @@ impl Door<'_> {
                 correlation_id,
             } => (event_id, trace_id, correlation_id, true),
             Accepted::KeyReused { event_id } => {
-                return Err(Problem::new(
+                let problem = Problem::new(
                     Code::IdempotencyKeyReused,
                     format!("the key belongs to event {event_id}, which has another body"),
-                )
+                );
+                return Err(Problem {
+                    existing_event_id: Some(event_id),
+                    ..problem
+                }
                 .with_errors(vec![FieldError::new(
                     "reused",
                     key_field,

@@ -1,8 +1,11 @@
 //! The public listener: what source systems and the gateway post, and what a source may ask
 //! about its own events.
 
+mod answers;
+pub(crate) mod asaas;
 pub(crate) mod auth;
 pub(crate) mod events;
+mod forms;
 mod headers;
 pub(crate) mod problem;
 pub(crate) mod refusals;
@@ -54,6 +57,7 @@ pub(crate) struct ApiState {
     pub(crate) guard: Arc<Guard>,
     pub(crate) gateway_secrets: Arc<DoorSecrets>,
     pub(crate) status_secrets: Arc<DoorSecrets>,
+    pub(crate) asaas_secrets: Arc<DoorSecrets>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -170,6 +174,7 @@ pub(crate) fn router(state: ApiState) -> Router {
             "/webhook/whatsapp/delivery-status",
             post(webhooks::delivery_status).get(webhooks::probe),
         )
+        .route("/webhook/asaas", post(asaas::post).get(webhooks::probe))
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(

@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
-use shared::domain::ids::TraceId;
+use shared::domain::ids::{EventId, TraceId};
 use shared::source;
 
 use crate::guard::limits::Exceeded;
@@ -67,6 +67,8 @@ codes! {
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Request cannot be satisfied as assigned quota has been exceeded";
     /// The address failed to authenticate too often.
     AddressShutOut = "address_shut_out", TOO_MANY_REQUESTS, "The address is shut out for a time";
+    /// A header says something that cannot be read.
+    InvalidHeader = "invalid_header", BAD_REQUEST, "A header is not valid";
     /// The address asks for something that cannot be read.
     InvalidQuery = "invalid_query", BAD_REQUEST, "The query is not valid";
     /// The JSON is no order that can be carried out.
@@ -136,6 +138,8 @@ pub(crate) struct Problem {
     pub(crate) exceeded: Option<Box<Exceeded>>,
     /// When the caller may come again, in seconds.
     pub(crate) retry_after: Option<u64>,
+    /// The event that has the key.
+    pub(crate) existing_event_id: Option<EventId>,
 }
 
 /// The type of a problem about quotas (draft-ietf-httpapi-ratelimit-headers).
@@ -158,6 +162,8 @@ pub(crate) struct ProblemBody<'a> {
     /// Beside the header, for the items of a batch have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    existing_event_id: Option<EventId>,
 }
 
 impl Problem {
@@ -170,6 +176,7 @@ impl Problem {
             trace_id: None,
             exceeded: None,
             retry_after: None,
+            existing_event_id: None,
         }
     }
 
@@ -236,6 +243,7 @@ impl Problem {
             trace_id: self.trace_id.as_ref(),
             violated_policies: self.exceeded.as_ref().map(|exceeded| [exceeded.policy]),
             retry_after_seconds: self.retry_after,
+            existing_event_id: self.existing_event_id,
         }
     }
 }

@@ -125,7 +125,12 @@ async fn refuse(state: &ApiState, door: &Door, problem: Problem) -> Response {
     problem.into_response()
 }
 
-async fn store(
+/// Stores an authentic event, whatever the database makes of it. Answers the event that has its
+/// key: itself, or the one that came before.
+///
+/// # Errors
+/// It is not stored: `unavailable`, or `internal` for a fault of ours.
+pub(super) async fn store(
     state: &ApiState,
     event: IncomingEvent,
     body: &[u8],

@@ -102,6 +102,10 @@ pub struct Directory {
     pub aliases: HashMap<String, String>,
     /// The accounts of a tenant, the default one first.
     pub tenant_accounts: HashMap<TenantId, Vec<String>>,
+    /// Whose a customer of Asaas is.
+    pub asaas_customers: HashMap<String, TenantId>,
+    /// Whose an account at Asaas is, where one tenant has it for itself.
+    pub asaas_accounts: HashMap<String, TenantId>,
     /// Enabled rules, in no particular order.
     pub rules: Vec<Arc<Rule>>,
     /// Active templates, compiled.

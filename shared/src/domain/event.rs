@@ -13,8 +13,10 @@ use sha2::{Digest, Sha256};
 
 use super::ids::{TenantId, TraceId};
 
+mod books;
 mod normalised;
 
+pub use books::{Books, Charge, ChargeStatus};
 pub use normalised::{
     Contact, ContentKind, MediaRef, NormalisedEvent, NormalisedKind, Participant, SentMessage,
     SessionState,

@@ -133,6 +133,9 @@ failure_codes! {
     ChannelUnavailable = "channel_unavailable", Config;
     /// The event could not be normalised: its payload is not what its type promises.
     PayloadUnreadable = "payload_unreadable", Content;
+    /// The event says whose it is in two ways that contradict each other; or its invoice is another
+    /// tenant's. Quarantined: nothing is planned until a person has looked.
+    TenantMismatch = "tenant_mismatch", Content;
     /// The message names a row that does not exist.
     SubjectNotFound = "subject_not_found", Internal;
     /// A broker message that cannot be decoded.

@@ -5,9 +5,13 @@
 //! Adding a source is one file and one line in [`REGISTRY`]; every source system of our own
 //! speaks [`generic`] and needs neither.
 
+pub mod asaas;
 pub mod auth;
+pub mod cloud_events;
 pub mod generic;
+mod mend;
 pub mod problem;
+pub mod standard_webhooks;
 mod time;
 pub mod wpp_gateway;
 
@@ -23,7 +27,7 @@ use crate::domain::failure::FailureCode;
 use crate::domain::ids::TenantId;
 
 /// Every source with a format of its own.
-pub static REGISTRY: &[&dyn Source] = &[&generic::Generic, &wpp_gateway::WppGateway];
+pub static REGISTRY: &[&dyn Source] = &[&generic::Generic, &wpp_gateway::WppGateway, &asaas::Asaas];
 
 /// The source that reads the events of a source system: its own format's, or [`generic`].
 #[must_use]

@@ -108,6 +108,46 @@ impl Problem {
     }
 }
 
+/// Where the members of the native form stand in another one: (native name, place there). A place
+/// is a pointer without its first slash; an empty one is the whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Renamed(pub &'static [(&'static str, &'static str)]);
+
+impl Renamed {
+    /// The problems with their pointers, and the first words of their sentences, in the other form.
+    #[must_use]
+    pub fn of(self, problems: Vec<Problem>) -> Vec<Problem> {
+        problems
+            .into_iter()
+            .map(|problem| self.one(problem))
+            .collect()
+    }
+
+    fn one(self, problem: Problem) -> Problem {
+        let place = problem.pointer.strip_prefix('/').unwrap_or_default();
+        let found = self.0.iter().find_map(|(native, there)| {
+            let rest = place.strip_prefix(native)?;
+            (rest.is_empty() || rest.starts_with('/')).then_some((native, there, rest))
+        });
+        let Some((native, there, rest)) = found else {
+            return problem;
+        };
+        let named = there.rsplit('/').next().filter(|name| !name.is_empty());
+        Problem {
+            pointer: if there.is_empty() {
+                rest.to_owned()
+            } else {
+                format!("/{there}{rest}")
+            },
+            detail: match (named, problem.detail.strip_prefix(native)) {
+                (Some(named), Some(rest)) => format!("{named}{rest}"),
+                _ => problem.detail,
+            },
+            ..problem
+        }
+    }
+}
+
 impl fmt::Debug for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreResult;
+use crate::domain::event::ContentKind;
 
 /// Which thread a message belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +60,16 @@ pub struct NewChatMessage {
     pub metadata: serde_json::Value,
 }
 
+impl NewChatMessage {
+    /// True for what could not be decrypted yet; the same message comes again with its content.
+    fn is_placeholder(&self) -> bool {
+        self.metadata["content"] == ContentKind::Undecrypted.as_str()
+    }
+}
+
 /// Appends messages. Answers, in their order, the thread of each; `None` where the thread does
-/// not exist. A message that is there already changes nothing, its counters neither.
+/// not exist. A message that is there already changes nothing, its counters neither; unless what is
+/// there is only the placeholder of what comes now (facts §0.6), which becomes it in place.
 ///
 /// # Errors
 /// See [`super::StoreError`].
@@ -219,7 +228,15 @@ async fn insert_messages(
         .zip(threads)
         .filter_map(|(message, thread)| Some(((*thread)?, message)))
         .collect();
-    rows.sort_by_key(|(thread, message)| (*thread, message.message_id.clone()));
+    // Of two that are one message, the fuller; one statement must not meet a row twice.
+    rows.sort_by_key(|(thread, message)| {
+        let id = message.message_id.clone();
+        (*thread, id, message.is_placeholder())
+    });
+    rows.dedup_by(|later, kept| {
+        later.1.message_id.is_some()
+            && (later.0, &later.1.message_id) == (kept.0, &kept.1.message_id)
+    });
     if rows.is_empty() {
         return Ok(());
     }
@@ -242,15 +259,27 @@ async fn insert_messages(
                  as i(thread_id, role, origin, content, message_id, delivery_id, event_id, trace_id, correlation_id,
                       occurred_at, metadata, contact_name)
          ), added as (
-             insert into chat_messages (thread_id, role, origin, content, message_id, delivery_id, event_id, trace_id,
+             insert into chat_messages as m (thread_id, role, origin, content, message_id, delivery_id, event_id, trace_id,
                                         correlation_id, occurred_at, metadata)
              select thread_id, role, origin, content, message_id, delivery_id, event_id, trace_id, correlation_id,
                     occurred_at, metadata
-             from input
-             on conflict do nothing
-             returning thread_id, origin, occurred_at
+             from input i
+             where i.delivery_id is null
+                   or not exists (select 1 from chat_messages d where d.delivery_id = i.delivery_id)
+             on conflict (thread_id, message_id) where message_id is not null do update
+             set content = excluded.content, delivery_id = excluded.delivery_id, event_id = excluded.event_id,
+                 trace_id = excluded.trace_id, correlation_id = excluded.correlation_id,
+                 occurred_at = excluded.occurred_at,
+                 metadata = excluded.metadata || jsonb_build_object('revises', m.event_id)
+             where (m.metadata ->> 'content' = 'undecrypted'
+                    and excluded.metadata ->> 'content' is distinct from 'undecrypted')
+                   or (m.origin = 'device' and m.content = '' and excluded.content <> '')
+             returning m.thread_id, m.origin, m.occurred_at, m.xmax = 0 as is_new,
+                       m.metadata ->> 'content' is not distinct from 'undecrypted' as is_placeholder
          ), counted as (
-             select thread_id, count(*) as messages, count(*) filter (where origin = 'contact') as unread,
+             -- Nobody can read a placeholder: it is shown, and counts as unread once its text is there.
+             select thread_id, count(*) filter (where is_new) as messages,
+                    count(*) filter (where origin = 'contact' and not is_placeholder) as unread,
                     max(occurred_at) as last_at, bool_or(origin = 'device') as by_device
              from added group by thread_id
          ), named as (

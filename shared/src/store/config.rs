@@ -169,6 +169,20 @@ pub async fn load(conn: &mut PgConnection) -> StoreResult<Directory> {
         }
         sources.push(row.name);
     }
+    let (mut asaas_customers, mut asaas_accounts) = (HashMap::new(), HashMap::new());
+    let rows = sqlx::query!(
+        r#"select asaas_id, tenant_id, kind = 'customer' as "is_customer!" from tenant_asaas_ids"#
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    for row in rows {
+        let ids = if row.is_customer {
+            &mut asaas_customers
+        } else {
+            &mut asaas_accounts
+        };
+        ids.insert(row.asaas_id, TenantId(row.tenant_id));
+    }
     let hash_key = sqlx::query_scalar!("select hash_key from installation")
         .fetch_one(&mut *conn)
         .await?;
@@ -180,6 +194,8 @@ pub async fn load(conn: &mut PgConnection) -> StoreResult<Directory> {
         accounts,
         aliases,
         tenant_accounts,
+        asaas_customers,
+        asaas_accounts,
         rules: rules(conn).await?,
         templates: Arc::new(TemplateBook::compile(templates(conn).await?)),
         credentials: keyring.bearer,

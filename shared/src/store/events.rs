@@ -275,6 +275,8 @@ pub struct StoredEvent {
     pub channel_id: Option<String>,
     /// The key of the invoice.
     pub invoice_key: Option<String>,
+    /// Whose invoice that is, where it is known.
+    pub invoice_owner: Option<i64>,
 }
 
 /// Loads events for routing. The bounds let PostgreSQL skip partitions, which it cannot do for
@@ -286,8 +288,10 @@ pub async fn load(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec<Stor
     let rows = sqlx::query_as!(
         StoredEvent,
         "select id, source_system, event_type, tenant_id, trace_id, correlation_id, occurred_at, received_at,
-                metadata, payload, case when payload is null then body end as body, channel_id, invoice_key
-         from communication_events where id = any($1) and id >= $2 and id <= $3",
+                metadata, payload, case when payload is null then body end as body, channel_id, invoice_key,
+                (select i.tenant_id from billing_invoices i
+                 where i.invoice_key = e.invoice_key or i.asaas_key = e.invoice_key limit 1) as invoice_owner
+         from communication_events e where id = any($1) and id >= $2 and id <= $3",
         ids,
         ids.iter().min().copied().unwrap_or_default(),
         ids.iter().max().copied().unwrap_or_default(),

@@ -147,3 +147,40 @@ pub async fn source(conn: &mut PgConnection, name: &str) -> StoreResult<()> {
     .await?;
     Ok(())
 }
+
+/// Says whose a customer of Asaas, or an account there, is: `kind` is `customer` or `account`.
+///
+/// # Errors
+/// See [`super::StoreError`]; the tenant must be known.
+pub async fn asaas_id(
+    conn: &mut PgConnection,
+    kind: &str,
+    asaas_id: &str,
+    tenant_id: i64,
+) -> StoreResult<()> {
+    sqlx::query!(
+        "insert into tenant_asaas_ids (kind, asaas_id, tenant_id) values ($1, $2, $3)
+         on conflict (kind, asaas_id) do update set tenant_id = excluded.tenant_id
+         where tenant_asaas_ids.tenant_id <> excluded.tenant_id",
+        kind,
+        asaas_id,
+        tenant_id,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Tells running processes that something changed which no trigger tells of.
+///
+/// # Errors
+/// See [`super::StoreError`].
+pub async fn tell(conn: &mut PgConnection) -> StoreResult<()> {
+    sqlx::query!("update config_version set version = version + 1")
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query!("select pg_notify('posto_config', 'import') as told")
+        .execute(conn)
+        .await?;
+    Ok(())
+}

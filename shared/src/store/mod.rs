@@ -18,6 +18,7 @@ pub mod dropped;
 pub mod events;
 pub mod history;
 pub mod import;
+pub mod invoices;
 pub mod ip_blocks;
 pub mod ledger;
 pub mod logs;
@@ -36,6 +37,7 @@ pub mod settle;
 pub mod sources;
 pub mod tenants;
 pub mod traces;
+pub mod unresolved;
 
 use crate::runtime::batcher::{BatchError, Fault};
 

@@ -3,7 +3,7 @@
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 
-use super::{ADMIN_TOKEN, BILLING_TOKEN, WEBHOOK_SECRET, World};
+use super::{ADMIN_TOKEN, ASAAS_TOKEN, BILLING_TOKEN, WEBHOOK_SECRET, World};
 
 /// An answer of Posto.
 #[derive(Clone, Debug)]
@@ -71,6 +71,22 @@ impl World {
             .header("x-gateway-secret", secret)
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());
+        answer(request).await
+    }
+
+    /// Posts a body to Asaas's door.
+    pub async fn post_asaas(&self, body: impl Into<reqwest::Body>) -> Answer {
+        self.post_asaas_as(ASAAS_TOKEN, body).await
+    }
+
+    /// Posts a body to Asaas's door with a token.
+    pub async fn post_asaas_as(&self, token: &str, body: impl Into<reqwest::Body>) -> Answer {
+        let request = self
+            .http
+            .post(format!("{}/webhook/asaas", self.api))
+            .header("asaas-access-token", token)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body);
         answer(request).await
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use super::Direction;
+use super::{Books, Direction};
 use crate::domain::address::{Jid, Phone};
 use crate::domain::delivery::Evidence;
 use crate::domain::ids::{DeliveryId, TenantId};
@@ -206,6 +206,8 @@ pub enum NormalisedKind {
         /// The provider's word for it.
         notice: String,
     },
+    /// A payment provider tells of its books.
+    Books(Books),
     /// Stored, and nothing more is known to be done with it.
     Unhandled,
 }

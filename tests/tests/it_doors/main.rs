@@ -1,0 +1,8 @@
+//! The doors, end to end: what an authentic sender brings is stored, known by its own identity, and
+//! explained.
+
+mod asaas;
+mod asaas_answers;
+mod owners;
+mod standards;
+mod upgrades;
