@@ -295,10 +295,6 @@ fn chat(
     let mut detail = Map::new();
     detail.insert("occurred_at".to_owned(), json!(event.occurred_at));
     if let NormalisedKind::InboundMessage { key_id, content } = &event.kind {
-        if *content == ContentKind::Undecrypted {
-            // Part of the WhatsApp protocol: the text follows under the same id (facts §0.6).
-            return Err("waits for its text");
-        }
         let contact = event.contact.as_ref().ok_or("names no contact")?;
         planned.channel_id = event
             .channel_account

@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreResult;
+use crate::domain::event::ContentKind;
 
 /// Which thread a message belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +60,16 @@ pub struct NewChatMessage {
     pub metadata: serde_json::Value,
 }
 
+impl NewChatMessage {
+    /// True for what could not be decrypted yet; the same message comes again with its content.
+    fn is_placeholder(&self) -> bool {
+        self.metadata["content"] == ContentKind::Undecrypted.as_str()
+    }
+}
+
 /// Appends messages. Answers, in their order, the thread of each; `None` where the thread does
-/// not exist. A message that is there already changes nothing, its counters neither.
+/// not exist. A message that is there already changes nothing, its counters neither; unless what is
+/// there is only the placeholder of what comes now (facts §0.6), which becomes it in place.
 ///
 /// # Errors
 /// See [`super::StoreError`].
@@ -219,7 +228,15 @@ async fn insert_messages(
         .zip(threads)
         .filter_map(|(message, thread)| Some(((*thread)?, message)))
         .collect();
-    rows.sort_by_key(|(thread, message)| (*thread, message.message_id.clone()));
+    // Of two that are one message, the fuller; one statement must not meet a row twice.
+    rows.sort_by_key(|(thread, message)| {
+        let id = message.message_id.clone();
+        (*thread, id, message.is_placeholder())
+    });
+    rows.dedup_by(|later, kept| {
+        later.1.message_id.is_some()
+            && (later.0, &later.1.message_id) == (kept.0, &kept.1.message_id)
+    });
     if rows.is_empty() {
         return Ok(());
     }
@@ -238,24 +255,39 @@ async fn insert_messages(
     sqlx::query!(
         "with input as (
              select * from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::uuid[],
-                                  $8::text[], $9::text[], $10::timestamptz[], $11::jsonb[], $12::text[])
+                                  $8::text[], $9::text[], $10::timestamptz[], $11::jsonb[], $12::text[], $13::bigint[])
                  as i(thread_id, role, origin, content, message_id, delivery_id, event_id, trace_id, correlation_id,
-                      occurred_at, metadata, contact_name)
+                      occurred_at, metadata, contact_name, customer_id)
          ), added as (
-             insert into chat_messages (thread_id, role, origin, content, message_id, delivery_id, event_id, trace_id,
+             insert into chat_messages as m (thread_id, role, origin, content, message_id, delivery_id, event_id, trace_id,
                                         correlation_id, occurred_at, metadata)
              select thread_id, role, origin, content, message_id, delivery_id, event_id, trace_id, correlation_id,
                     occurred_at, metadata
-             from input
-             on conflict do nothing
-             returning thread_id, origin, occurred_at
+             from input i
+             where i.delivery_id is null
+                   or not exists (select 1 from chat_messages d where d.delivery_id = i.delivery_id)
+             on conflict (thread_id, message_id) where message_id is not null do update
+             set content = excluded.content, delivery_id = excluded.delivery_id, event_id = excluded.event_id,
+                 trace_id = excluded.trace_id, correlation_id = excluded.correlation_id,
+                 occurred_at = excluded.occurred_at,
+                 metadata = excluded.metadata || jsonb_build_object('revises', m.event_id)
+             where (m.metadata ->> 'content' = 'undecrypted'
+                    and excluded.metadata ->> 'content' is distinct from 'undecrypted')
+                   or (m.origin = 'device' and m.content = '' and excluded.content <> '')
+             returning m.thread_id, m.origin, m.occurred_at, m.xmax = 0 as is_new,
+                       m.metadata ->> 'content' is not distinct from 'undecrypted' as is_placeholder
          ), counted as (
-             select thread_id, count(*) as messages, count(*) filter (where origin = 'contact') as unread,
+             -- Nobody can read a placeholder: it is shown, and counts as unread once its text is there.
+             select thread_id, count(*) filter (where is_new) as messages,
+                    count(*) filter (where origin = 'contact' and not is_placeholder) as unread,
                     max(occurred_at) as last_at, bool_or(origin = 'device') as by_device
              from added group by thread_id
          ), named as (
              select distinct on (thread_id) thread_id, contact_name from input
              where contact_name is not null order by thread_id, occurred_at desc
+         ), owned as (
+             -- What we typed on the phone names no tenant; whoever answers may be known.
+             select thread_id, min(customer_id) as customer_id from input group by thread_id
          )
          update chat_threads t
          set message_count = t.message_count + c.messages::integer,
@@ -264,8 +296,10 @@ async fn insert_messages(
              status = case when t.status = 'closed' and c.unread > 0 then 'open' else t.status end,
              automation_paused_at = case when c.by_device then now() else t.automation_paused_at end,
              contact_name = coalesce(n.contact_name, t.contact_name),
+             customer_id = coalesce(t.customer_id, o.customer_id),
              updated_at = now()
          from counted c left join named n on n.thread_id = c.thread_id
+                        left join owned o on o.thread_id = c.thread_id
          where t.id = c.thread_id",
         column!(|r| r.0) as &[i64],
         column!(|r| r.1.role.clone()) as &[String],
@@ -279,6 +313,7 @@ async fn insert_messages(
         column!(|r| r.1.occurred_at) as &[DateTime<Utc>],
         column!(|r| r.1.metadata.clone()) as &[serde_json::Value],
         column!(|r| r.1.contact_name.clone()) as &[Option<String>],
+        column!(|r| r.1.customer_id) as &[Option<i64>],
     )
     .execute(conn)
     .await?;

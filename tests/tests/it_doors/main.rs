@@ -5,3 +5,4 @@ mod asaas;
 mod asaas_answers;
 mod owners;
 mod standards;
+mod upgrades;
