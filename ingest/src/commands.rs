@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::{ArgMatches, CommandFactory as _};
 use serde::Deserialize;
 use shared::domain::address::Phone;

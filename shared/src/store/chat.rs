@@ -255,9 +255,9 @@ async fn insert_messages(
     sqlx::query!(
         "with input as (
              select * from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::uuid[],
-                                  $8::text[], $9::text[], $10::timestamptz[], $11::jsonb[], $12::text[])
+                                  $8::text[], $9::text[], $10::timestamptz[], $11::jsonb[], $12::text[], $13::bigint[])
                  as i(thread_id, role, origin, content, message_id, delivery_id, event_id, trace_id, correlation_id,
-                      occurred_at, metadata, contact_name)
+                      occurred_at, metadata, contact_name, customer_id)
          ), added as (
              insert into chat_messages as m (thread_id, role, origin, content, message_id, delivery_id, event_id, trace_id,
                                         correlation_id, occurred_at, metadata)
@@ -285,6 +285,9 @@ async fn insert_messages(
          ), named as (
              select distinct on (thread_id) thread_id, contact_name from input
              where contact_name is not null order by thread_id, occurred_at desc
+         ), owned as (
+             -- What we typed on the phone names no tenant; whoever answers may be known.
+             select thread_id, min(customer_id) as customer_id from input group by thread_id
          )
          update chat_threads t
          set message_count = t.message_count + c.messages::integer,
@@ -293,8 +296,10 @@ async fn insert_messages(
              status = case when t.status = 'closed' and c.unread > 0 then 'open' else t.status end,
              automation_paused_at = case when c.by_device then now() else t.automation_paused_at end,
              contact_name = coalesce(n.contact_name, t.contact_name),
+             customer_id = coalesce(t.customer_id, o.customer_id),
              updated_at = now()
          from counted c left join named n on n.thread_id = c.thread_id
+                        left join owned o on o.thread_id = c.thread_id
          where t.id = c.thread_id",
         column!(|r| r.0) as &[i64],
         column!(|r| r.1.role.clone()) as &[String],
@@ -308,6 +313,7 @@ async fn insert_messages(
         column!(|r| r.1.occurred_at) as &[DateTime<Utc>],
         column!(|r| r.1.metadata.clone()) as &[serde_json::Value],
         column!(|r| r.1.contact_name.clone()) as &[Option<String>],
+        column!(|r| r.1.customer_id) as &[Option<i64>],
     )
     .execute(conn)
     .await?;
