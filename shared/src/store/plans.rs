@@ -10,6 +10,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreResult;
+use super::composite::composite;
 use super::deliveries::NewDelivery;
 use super::outbox::{HOT_LEASE, MessageJson, NewMessage, OutboxRow};
 
@@ -81,46 +82,37 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
     if routings.is_empty() && decided_again.is_empty() {
         return Ok(StoredPlans::default());
     }
-    macro_rules! column {
-        ($rows:ident, $map:expr) => {
-            &$rows.iter().map($map).collect::<Vec<_>>()
-        };
-    }
     let leased_at = Instant::now();
     let rows = sqlx::query!(
         r#"
         with decided as (
             insert into routings (id, event_id, run, trace_id, tenant_id, event_type, source_system, state, decision,
                                   failure_code, error_message, processing_time_ms)
-            select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[],
-                                 $7::text[], $8::text[], $9::jsonb[], $10::text[], $11::text[],
-                                 $12::double precision[])
+            select id, event_id, run, trace_id, tenant_id, event_type, source_system, state, decision, failure_code,
+                   error_message, processing_time_ms
+            from unnest($1::hub_new_routing[])
             on conflict (event_id, run) do nothing
             returning id
         ), lawful as (
-            select id from decided union all select unnest($13::uuid[])
+            select id from decided union all select unnest($2::uuid[])
         ), made as (
             insert into deliveries (
                 id, routing_id, ordinal, event_id, event_type, source_system, trace_id, correlation_id, tenant_id,
                 channel, channel_id, lane, rule_id, template_id, template_key, recipient, recipient_key,
                 recipient_name, body_text, body_hash, invoice_key, detail, unknown_policy, state, failure_code,
                 failure_detail, max_retries, dispatched_at, settled_at)
-            select i.*, now(), case when i.state in ('dead', 'failed') then now() end
-            from unnest($14::uuid[], $15::uuid[], $16::integer[], $17::uuid[], $18::text[], $19::text[], $20::text[],
-                        $21::text[], $22::bigint[], $23::text[], $24::text[], $25::text[], $26::bigint[],
-                        $27::bigint[], $28::text[], $29::text[], $30::text[], $31::text[], $32::text[], $33::bytea[],
-                        $34::text[], $35::jsonb[], $36::text[], $37::text[], $38::text[], $39::text[], $40::integer[])
-                 as i(id, routing_id, ordinal, event_id, event_type, source_system, trace_id, correlation_id,
-                      tenant_id, channel, channel_id, lane, rule_id, template_id, template_key, recipient,
-                      recipient_key, recipient_name, body_text, body_hash, invoice_key, detail, unknown_policy,
-                      state, failure_code, failure_detail, max_retries)
+            select i.id, i.routing_id, i.ordinal, i.event_id, i.event_type, i.source_system, i.trace_id,
+                   i.correlation_id, i.tenant_id, i.channel, i.channel_id, i.lane, i.rule_id, i.template_id,
+                   i.template_key, i.recipient, i.recipient_key, i.recipient_name, i.body_text, i.body_hash,
+                   i.invoice_key, i.detail, i.unknown_policy, i.state, i.failure_code, i.failure_detail,
+                   i.max_retries, now(), case when i.state in ('dead', 'failed') then now() end
+            from unnest($3::hub_new_delivery[]) as i
             -- `is true` keeps it a look into a hash table; a join would compare each with each.
             where (i.routing_id in (select id from lawful)) is true
         ), asked as (
             insert into outbox (target, subject_id, body, available_at)
-            select m.target, m.subject_id, m.body, now() + make_interval(secs => $45)
-            from unnest($41::uuid[], $42::text[], $43::uuid[], $44::jsonb[])
-                 with ordinality as m(routing_id, target, subject_id, body, place)
+            select m.target, m.subject_id, m.body, now() + make_interval(secs => $5)
+            from unnest($4::hub_planned_message[]) with ordinality as m(routing_id, target, subject_id, body, place)
             where (m.routing_id in (select id from lawful)) is true
             order by m.place
             returning id, subject_id
@@ -129,50 +121,19 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
         union all
         select subject_id, id from asked
         "#,
-        column!(routings, |r| r.id) as &[Uuid],
-        column!(routings, |r| r.event_id) as &[Uuid],
-        column!(routings, |r| r.run) as &[i32],
-        column!(routings, |r| r.trace_id.as_str()) as &[&str],
-        column!(routings, |r| r.tenant_id) as &[Option<i64>],
-        column!(routings, |r| r.event_type.as_str()) as &[&str],
-        column!(routings, |r| r.source_system.as_str()) as &[&str],
-        column!(routings, |r| r.state) as &[&str],
-        column!(routings, |r| Json(&r.decision)) as &[Json<&Value>],
-        column!(routings, |r| r.failure_code) as &[Option<&str>],
-        column!(routings, |r| r.error_message.as_deref()) as &[Option<&str>],
-        column!(routings, |r| r.processing_time_ms) as &[f64],
+        &routings
+            .iter()
+            .map(|routing| RoutingRow::of(routing))
+            .collect::<Vec<_>>() as &[RoutingRow<'_>],
         &decided_again,
-        column!(deliveries, |d| d.id) as &[Uuid],
-        column!(deliveries, |d| d.routing_id) as &[Uuid],
-        column!(deliveries, |d| d.ordinal) as &[i32],
-        column!(deliveries, |d| d.event_id) as &[Uuid],
-        column!(deliveries, |d| d.event_type.as_str()) as &[&str],
-        column!(deliveries, |d| d.source_system.as_str()) as &[&str],
-        column!(deliveries, |d| d.trace_id.as_str()) as &[&str],
-        column!(deliveries, |d| d.correlation_id.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.tenant_id) as &[Option<i64>],
-        column!(deliveries, |d| d.channel.as_str()) as &[&str],
-        column!(deliveries, |d| d.channel_id.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.lane.as_str()) as &[&str],
-        column!(deliveries, |d| d.rule_id) as &[Option<i64>],
-        column!(deliveries, |d| d.template_id) as &[Option<i64>],
-        column!(deliveries, |d| d.template_key.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.recipient.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.recipient_key.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.recipient_name.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.body_text.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.body_hash.as_deref()) as &[Option<&[u8]>],
-        column!(deliveries, |d| d.invoice_key.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| Json(&d.detail)) as &[Json<&Value>],
-        column!(deliveries, |d| d.unknown_policy.as_str()) as &[&str],
-        column!(deliveries, |d| d.state.as_str()) as &[&str],
-        column!(deliveries, |d| d.failure_code) as &[Option<&str>],
-        column!(deliveries, |d| d.failure_detail.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.max_retries) as &[i32],
-        column!(messages, |m| m.0) as &[Uuid],
-        column!(messages, |m| m.1.target.as_str()) as &[&str],
-        column!(messages, |m| m.1.subject_id) as &[Uuid],
-        column!(messages, |m| Json(&m.1.body)) as &[Json<&MessageJson>],
+        &deliveries
+            .iter()
+            .map(|delivery| DeliveryRow::of(delivery))
+            .collect::<Vec<_>>() as &[DeliveryRow<'_>],
+        &messages
+            .iter()
+            .map(|(routing, message)| MessageRow::of(*routing, message))
+            .collect::<Vec<_>>() as &[MessageRow<'_>],
         HOT_LEASE.as_secs_f64(),
     )
     .fetch_all(conn)
@@ -202,4 +163,132 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
         })
         .collect();
     Ok(stored)
+}
+
+/// `hub_new_routing`
+#[derive(sqlx::Encode)]
+struct RoutingRow<'a> {
+    id: Uuid,
+    event_id: Uuid,
+    run: i32,
+    trace_id: &'a str,
+    tenant_id: Option<i64>,
+    event_type: &'a str,
+    source_system: &'a str,
+    state: &'static str,
+    decision: Json<&'a Value>,
+    failure_code: Option<&'static str>,
+    error_message: Option<&'a str>,
+    processing_time_ms: f64,
+}
+
+composite!(RoutingRow<'_>, "hub_new_routing");
+
+impl<'a> RoutingRow<'a> {
+    fn of(routing: &'a NewRouting) -> Self {
+        Self {
+            id: routing.id,
+            event_id: routing.event_id,
+            run: routing.run,
+            trace_id: &routing.trace_id,
+            tenant_id: routing.tenant_id,
+            event_type: &routing.event_type,
+            source_system: &routing.source_system,
+            state: routing.state,
+            decision: Json(&routing.decision),
+            failure_code: routing.failure_code,
+            error_message: routing.error_message.as_deref(),
+            processing_time_ms: routing.processing_time_ms,
+        }
+    }
+}
+
+/// `hub_new_delivery`
+#[derive(sqlx::Encode)]
+struct DeliveryRow<'a> {
+    id: Uuid,
+    routing_id: Uuid,
+    ordinal: i32,
+    event_id: Uuid,
+    event_type: &'a str,
+    source_system: &'a str,
+    trace_id: &'a str,
+    correlation_id: Option<&'a str>,
+    tenant_id: Option<i64>,
+    channel: &'a str,
+    channel_id: Option<&'a str>,
+    lane: &'a str,
+    rule_id: Option<i64>,
+    template_id: Option<i64>,
+    template_key: Option<&'a str>,
+    recipient: Option<&'a str>,
+    recipient_key: Option<&'a str>,
+    recipient_name: Option<&'a str>,
+    body_text: Option<&'a str>,
+    body_hash: Option<&'a [u8]>,
+    invoice_key: Option<&'a str>,
+    detail: Json<&'a Value>,
+    unknown_policy: &'a str,
+    state: &'static str,
+    failure_code: Option<&'static str>,
+    failure_detail: Option<&'a str>,
+    max_retries: i32,
+}
+
+composite!(DeliveryRow<'_>, "hub_new_delivery");
+
+impl<'a> DeliveryRow<'a> {
+    fn of(delivery: &'a NewDelivery) -> Self {
+        Self {
+            id: delivery.id,
+            routing_id: delivery.routing_id,
+            ordinal: delivery.ordinal,
+            event_id: delivery.event_id,
+            event_type: &delivery.event_type,
+            source_system: &delivery.source_system,
+            trace_id: &delivery.trace_id,
+            correlation_id: delivery.correlation_id.as_deref(),
+            tenant_id: delivery.tenant_id,
+            channel: &delivery.channel,
+            channel_id: delivery.channel_id.as_deref(),
+            lane: &delivery.lane,
+            rule_id: delivery.rule_id,
+            template_id: delivery.template_id,
+            template_key: delivery.template_key.as_deref(),
+            recipient: delivery.recipient.as_deref(),
+            recipient_key: delivery.recipient_key.as_deref(),
+            recipient_name: delivery.recipient_name.as_deref(),
+            body_text: delivery.body_text.as_deref(),
+            body_hash: delivery.body_hash.as_deref(),
+            invoice_key: delivery.invoice_key.as_deref(),
+            detail: Json(&delivery.detail),
+            unknown_policy: &delivery.unknown_policy,
+            state: delivery.state.as_str(),
+            failure_code: delivery.failure_code,
+            failure_detail: delivery.failure_detail.as_deref(),
+            max_retries: delivery.max_retries,
+        }
+    }
+}
+
+/// `hub_planned_message`
+#[derive(sqlx::Encode)]
+struct MessageRow<'a> {
+    routing_id: Uuid,
+    target: &'a str,
+    subject_id: Uuid,
+    body: Json<&'a MessageJson>,
+}
+
+composite!(MessageRow<'_>, "hub_planned_message");
+
+impl<'a> MessageRow<'a> {
+    fn of(routing_id: Uuid, message: &'a NewMessage) -> Self {
+        Self {
+            routing_id,
+            target: &message.target,
+            subject_id: message.subject_id,
+            body: Json(&message.body),
+        }
+    }
 }
