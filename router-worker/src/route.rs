@@ -24,7 +24,7 @@ use shared::store::invoices::{self, OwnedCharge};
 use shared::store::logs::{self, NewLog};
 use shared::store::outbox::{self, NewMessage};
 use shared::store::plans::{self, NewPlans, NewRouting};
-use shared::store::receipts::{self, NewReceipt};
+use shared::store::receipts::NewReceipt;
 use shared::store::{StoreError, replans, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
@@ -233,7 +233,6 @@ impl Route {
         for decided in decided.iter_mut() {
             decided.take_the_place_of(&again);
         }
-        let planned = || decided.iter().flat_map(|decided| &decided.deliveries);
         let plans = NewPlans {
             routings: decided
                 .iter()
@@ -241,35 +240,27 @@ impl Route {
                 .filter(|routing| routing.generation == 0)
                 .collect(),
             decided_again: again.iter().map(|(id, ..)| *id).collect(),
-            deliveries: planned().collect(),
-            messages: planned()
-                .filter(|delivery| delivery.state == DeliveryState::Queued)
-                .filter_map(|delivery| {
-                    let message = work_message(delivery)?;
-                    Some((delivery.routing_id, NewMessage::work(&message)))
-                })
+            deliveries: decided
+                .iter()
+                .flat_map(|decided| &decided.deliveries)
                 .collect(),
+            receipts: decided
+                .iter()
+                .filter_map(|decided| Some((decided.routing.id, decided.receipt.as_ref()?)))
+                .collect(),
+            messages: decided.iter().flat_map(Decided::messages).collect(),
         };
         let stored = plans::insert(conn, plans).await?;
         let (new, mut rows) = (stored.routings, stored.messages);
         let mut order: Vec<&Decided> = decided.iter().collect();
         order.retain(|decided| new.contains(&decided.routing.id));
+        self.change_sessions(conn, &order).await?;
         let planned: Vec<&NewDelivery> = order
             .iter()
             .flat_map(|decided| &decided.deliveries)
             .collect();
-        let evidence: Vec<&NewReceipt> = order
-            .iter()
-            .filter_map(|decided| decided.receipt.as_ref())
-            .collect();
-        receipts::insert(conn, &evidence).await?;
-        self.change_sessions(conn, &order).await?;
         self.learn(conn, &order).await?;
 
-        let mut messages: Vec<NewMessage> = evidence
-            .iter()
-            .filter_map(|receipt| receipt_message(receipt))
-            .collect();
         let now = self.clock.now();
         let failed: Vec<&NewRouting> = order
             .iter()
@@ -278,8 +269,8 @@ impl Route {
             .collect();
         let mut letters = letters::of_deliveries(&planned, now);
         letters.extend(letters::of_decisions(&failed, now));
-        messages.extend(dead::record(conn, &letters).await?);
-        rows.extend(outbox::insert(conn, messages).await?);
+        let letters = dead::record(conn, &letters).await?;
+        rows.extend(outbox::insert(conn, letters).await?);
         Ok((rows, new))
     }
 
@@ -378,10 +369,9 @@ impl Route {
 }
 
 impl Decided {
-    /// Nothing follows from it but deliveries that wait: one statement writes all of it.
+    /// Nothing follows from it but deliveries and receipts: one statement writes all of it.
     fn is_plain(&self) -> bool {
         self.routing.generation == 0
-            && self.receipt.is_none()
             && self.session.is_none()
             && self.learnt.is_none()
             && self.routing.state != "failed"
@@ -389,6 +379,19 @@ impl Decided {
                 .deliveries
                 .iter()
                 .all(|delivery| delivery.state != DeliveryState::Dead)
+    }
+
+    /// The messages that it asks for, each with its routing.
+    fn messages(&self) -> impl Iterator<Item = (Uuid, NewMessage)> {
+        let attempts = self
+            .deliveries
+            .iter()
+            .filter(|delivery| delivery.state == DeliveryState::Queued)
+            .filter_map(|delivery| Some(NewMessage::work(&work_message(delivery)?)));
+        let application = self.receipt.iter().filter_map(receipt_message);
+        attempts
+            .chain(application)
+            .map(|message| (self.routing.id, message))
     }
 
     /// A decision that a redrive asked for keeps the row of the one that failed.

@@ -1,18 +1,19 @@
-//! What a batch of decisions makes: `routings`, their `deliveries`, and the messages that let these
-//! be tried. One statement, so that a batch costs one round trip and needs no transaction around it.
+//! What a batch of decisions makes: `routings`, their `deliveries` and `receipts`, and the messages
+//! that let these be tried and applied. One statement, so that a batch costs one round trip and needs
+//! no transaction around it.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use serde_json::Value;
 use sqlx::PgConnection;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreResult;
-use super::composite::composite;
 use super::deliveries::NewDelivery;
-use super::outbox::{HOT_LEASE, MessageJson, NewMessage, OutboxRow};
+use super::outbox::{HOT_LEASE, NewMessage, OutboxRow};
+use super::plan_rows::{DeliveryRow, MessageRow, ReceiptRow, RoutingRow};
+use super::receipts::NewReceipt;
 
 /// A decision to be stored.
 #[derive(Clone, Debug)]
@@ -54,7 +55,9 @@ pub struct NewPlans<'a> {
     pub decided_again: Vec<Uuid>,
     /// What the decisions planned.
     pub deliveries: Vec<&'a NewDelivery>,
-    /// The messages of deliveries that wait, each with its delivery's routing.
+    /// Evidence that the events brought, each with its routing.
+    pub receipts: Vec<(Uuid, &'a NewReceipt)>,
+    /// The messages of deliveries and receipts that wait, each with its routing.
     pub messages: Vec<(Uuid, NewMessage)>,
 }
 
@@ -64,11 +67,13 @@ pub struct StoredPlans {
     /// The routings that are the first of their (event, run), and those that were decided again.
     /// Nothing may follow from the others.
     pub routings: HashSet<Uuid>,
-    /// The messages of their deliveries; publish them after the commit.
+    /// The messages of what they made; publish them after the commit.
     pub messages: Vec<OutboxRow>,
 }
 
-/// Stores decisions that are the first of their (event, run), with their deliveries and messages.
+/// Stores decisions that are the first of their (event, run), with what follows from them.
+///
+/// Invariant: routings and receipts are sorted by event, so that two batches cannot deadlock.
 ///
 /// # Errors
 /// See [`super::StoreError`].
@@ -77,6 +82,7 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
         routings,
         decided_again,
         deliveries,
+        receipts,
         messages,
     } = plans;
     if routings.is_empty() && decided_again.is_empty() {
@@ -109,10 +115,20 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
             from unnest($3::hub_new_delivery[]) as i
             -- `is true` keeps it a look into a hash table; a join would compare each with each.
             where (i.routing_id in (select id from lawful)) is true
+        ), heard as (
+            insert into receipts (
+                id, event_id, trace_id, kind, channel_id, level, evidence, provider_message_id,
+                gateway_correlation_id, delivery_ref, recipient_key, recipient, body_text, body_hash, provider_at)
+            select i.id, i.event_id, i.trace_id, i.kind, i.channel_id, i.level, i.evidence, i.provider_message_id,
+                   i.gateway_correlation_id, i.delivery_ref, i.recipient_key, i.recipient, i.body_text, i.body_hash,
+                   i.provider_at
+            from unnest($4::hub_new_receipt[]) as i
+            where (i.routing_id in (select id from lawful)) is true
+            on conflict (event_id) do nothing
         ), asked as (
             insert into outbox (target, subject_id, body, available_at)
-            select m.target, m.subject_id, m.body, now() + make_interval(secs => $5)
-            from unnest($4::hub_planned_message[]) with ordinality as m(routing_id, target, subject_id, body, place)
+            select m.target, m.subject_id, m.body, now() + make_interval(secs => $6)
+            from unnest($5::hub_planned_message[]) with ordinality as m(routing_id, target, subject_id, body, place)
             where (m.routing_id in (select id from lawful)) is true
             order by m.place
             returning id, subject_id
@@ -130,6 +146,10 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
             .iter()
             .map(|delivery| DeliveryRow::of(delivery))
             .collect::<Vec<_>>() as &[DeliveryRow<'_>],
+        &receipts
+            .iter()
+            .map(|(routing, receipt)| ReceiptRow::of(*routing, receipt))
+            .collect::<Vec<_>>() as &[ReceiptRow<'_>],
         &messages
             .iter()
             .map(|(routing, message)| MessageRow::of(*routing, message))
@@ -163,132 +183,4 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
         })
         .collect();
     Ok(stored)
-}
-
-/// `hub_new_routing`
-#[derive(sqlx::Encode)]
-struct RoutingRow<'a> {
-    id: Uuid,
-    event_id: Uuid,
-    run: i32,
-    trace_id: &'a str,
-    tenant_id: Option<i64>,
-    event_type: &'a str,
-    source_system: &'a str,
-    state: &'static str,
-    decision: Json<&'a Value>,
-    failure_code: Option<&'static str>,
-    error_message: Option<&'a str>,
-    processing_time_ms: f64,
-}
-
-composite!(RoutingRow<'_>, "hub_new_routing");
-
-impl<'a> RoutingRow<'a> {
-    fn of(routing: &'a NewRouting) -> Self {
-        Self {
-            id: routing.id,
-            event_id: routing.event_id,
-            run: routing.run,
-            trace_id: &routing.trace_id,
-            tenant_id: routing.tenant_id,
-            event_type: &routing.event_type,
-            source_system: &routing.source_system,
-            state: routing.state,
-            decision: Json(&routing.decision),
-            failure_code: routing.failure_code,
-            error_message: routing.error_message.as_deref(),
-            processing_time_ms: routing.processing_time_ms,
-        }
-    }
-}
-
-/// `hub_new_delivery`
-#[derive(sqlx::Encode)]
-struct DeliveryRow<'a> {
-    id: Uuid,
-    routing_id: Uuid,
-    ordinal: i32,
-    event_id: Uuid,
-    event_type: &'a str,
-    source_system: &'a str,
-    trace_id: &'a str,
-    correlation_id: Option<&'a str>,
-    tenant_id: Option<i64>,
-    channel: &'a str,
-    channel_id: Option<&'a str>,
-    lane: &'a str,
-    rule_id: Option<i64>,
-    template_id: Option<i64>,
-    template_key: Option<&'a str>,
-    recipient: Option<&'a str>,
-    recipient_key: Option<&'a str>,
-    recipient_name: Option<&'a str>,
-    body_text: Option<&'a str>,
-    body_hash: Option<&'a [u8]>,
-    invoice_key: Option<&'a str>,
-    detail: Json<&'a Value>,
-    unknown_policy: &'a str,
-    state: &'static str,
-    failure_code: Option<&'static str>,
-    failure_detail: Option<&'a str>,
-    max_retries: i32,
-}
-
-composite!(DeliveryRow<'_>, "hub_new_delivery");
-
-impl<'a> DeliveryRow<'a> {
-    fn of(delivery: &'a NewDelivery) -> Self {
-        Self {
-            id: delivery.id,
-            routing_id: delivery.routing_id,
-            ordinal: delivery.ordinal,
-            event_id: delivery.event_id,
-            event_type: &delivery.event_type,
-            source_system: &delivery.source_system,
-            trace_id: &delivery.trace_id,
-            correlation_id: delivery.correlation_id.as_deref(),
-            tenant_id: delivery.tenant_id,
-            channel: &delivery.channel,
-            channel_id: delivery.channel_id.as_deref(),
-            lane: &delivery.lane,
-            rule_id: delivery.rule_id,
-            template_id: delivery.template_id,
-            template_key: delivery.template_key.as_deref(),
-            recipient: delivery.recipient.as_deref(),
-            recipient_key: delivery.recipient_key.as_deref(),
-            recipient_name: delivery.recipient_name.as_deref(),
-            body_text: delivery.body_text.as_deref(),
-            body_hash: delivery.body_hash.as_deref(),
-            invoice_key: delivery.invoice_key.as_deref(),
-            detail: Json(&delivery.detail),
-            unknown_policy: &delivery.unknown_policy,
-            state: delivery.state.as_str(),
-            failure_code: delivery.failure_code,
-            failure_detail: delivery.failure_detail.as_deref(),
-            max_retries: delivery.max_retries,
-        }
-    }
-}
-
-/// `hub_planned_message`
-#[derive(sqlx::Encode)]
-struct MessageRow<'a> {
-    routing_id: Uuid,
-    target: &'a str,
-    subject_id: Uuid,
-    body: Json<&'a MessageJson>,
-}
-
-composite!(MessageRow<'_>, "hub_planned_message");
-
-impl<'a> MessageRow<'a> {
-    fn of(routing_id: Uuid, message: &'a NewMessage) -> Self {
-        Self {
-            routing_id,
-            target: &message.target,
-            subject_id: message.subject_id,
-            body: Json(&message.body),
-        }
-    }
 }

@@ -50,48 +50,6 @@ pub struct NewReceipt {
     pub provider_at: DateTime<Utc>,
 }
 
-/// Stores receipts.
-///
-/// # Errors
-/// See [`super::StoreError`].
-pub async fn insert(conn: &mut PgConnection, receipts: &[&NewReceipt]) -> StoreResult<()> {
-    if receipts.is_empty() {
-        return Ok(());
-    }
-    macro_rules! column {
-        ($map:expr) => {
-            &receipts.iter().map($map).collect::<Vec<_>>()
-        };
-    }
-    sqlx::query!(
-        "insert into receipts (id, event_id, trace_id, kind, channel_id, level, evidence, provider_message_id,
-                               gateway_correlation_id, delivery_ref, recipient_key, recipient, body_text, body_hash,
-                               provider_at)
-         select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::text[],
-                              $8::text[], $9::text[], $10::uuid[], $11::text[], $12::text[], $13::text[],
-                              $14::bytea[], $15::timestamptz[])
-         on conflict (event_id) do nothing",
-        column!(|r| r.id) as &[Uuid],
-        column!(|r| r.event_id) as &[Uuid],
-        column!(|r| r.trace_id.clone()) as &[String],
-        column!(|r| r.kind.to_owned()) as &[String],
-        column!(|r| r.channel_id.clone()) as &[String],
-        column!(|r| r.level) as &[Option<i32>],
-        column!(|r| r.evidence.map(str::to_owned)) as &[Option<String>],
-        column!(|r| r.provider_message_id.clone()) as &[Option<String>],
-        column!(|r| r.gateway_correlation_id.clone()) as &[Option<String>],
-        column!(|r| r.delivery_ref) as &[Option<Uuid>],
-        column!(|r| r.recipient_key.clone()) as &[Option<String>],
-        column!(|r| r.recipient.clone()) as &[Option<String>],
-        column!(|r| r.body_text.clone()) as &[Option<String>],
-        column!(|r| r.body_hash.clone()) as &[Option<Vec<u8>>],
-        column!(|r| r.provider_at) as &[DateTime<Utc>],
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
 /// A receipt that is not settled, with what it binds to as far as is known.
 #[derive(Clone, Debug)]
 pub struct OpenReceipt {
