@@ -23,7 +23,7 @@ use shared::store::events::{self, StoredEvent};
 use shared::store::invoices::{self, OwnedCharge};
 use shared::store::logs::{self, NewLog};
 use shared::store::outbox::{self, NewMessage};
-use shared::store::plans::{self, NewPlans, NewRouting};
+use shared::store::plans::{self, Durability, NewPlans, NewRouting};
 use shared::store::receipts::NewReceipt;
 use shared::store::{StoreError, replans, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -107,10 +107,13 @@ impl BatchJob for Route {
         // Most batches are one statement, which is its own transaction.
         let (rows, new) = if decided.iter().all(Decided::is_plain) {
             failpoint!(RouteWritten);
-            self.commit(&mut conn, &mut decided).await?
+            self.commit(&mut conn, &mut decided, Durability::Soon)
+                .await?
         } else {
             let mut tx = conn.begin().await?;
-            let committed = self.commit(&mut tx, &mut decided).await?;
+            let committed = self
+                .commit(&mut tx, &mut decided, Durability::OnDisk)
+                .await?;
             failpoint!(RouteWritten);
             tx.commit().await?;
             committed
@@ -222,6 +225,7 @@ impl Route {
         &self,
         conn: &mut PgConnection,
         decided: &mut [Decided],
+        durability: Durability,
     ) -> Result<(Vec<outbox::OutboxRow>, HashSet<Uuid>), StoreError> {
         decided.sort_by_key(|decided| decided.routing.event_id);
         let again: Vec<&NewRouting> = decided
@@ -234,6 +238,7 @@ impl Route {
             decided.take_the_place_of(&again);
         }
         let plans = NewPlans {
+            durability,
             routings: decided
                 .iter()
                 .map(|decided| &decided.routing)

@@ -46,9 +46,28 @@ pub struct NewRouting {
     pub processing_time_ms: f64,
 }
 
+/// When the commit of a statement is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is on disk.
+    #[default]
+    OnDisk,
+    /// At once; it is on disk within a second. Only where the statement is a transaction of its own and
+    /// its loss is mended by the reconciler: a crash of PostgreSQL may take it.
+    ///
+    /// A plain decision is such. PostgreSQL recovers what it has written in the order of the commits: when a
+    /// routing is gone, so is everything that saw it, and a claim that is there proves its routing. Its
+    /// event, which was on disk before it was answered, has no routing then and gets a new message. Copies
+    /// of messages of the lost rows find nothing and are dropped; their outbox ids are not given again. And
+    /// nobody is answered on a routing.
+    Soon,
+}
+
 /// Decisions to be stored, and what follows from them.
 #[derive(Debug, Default)]
 pub struct NewPlans<'a> {
+    /// When the commit is answered.
+    pub durability: Durability,
     /// Decisions, each the first of its (event, run) unless another process was quicker.
     pub routings: Vec<&'a NewRouting>,
     /// Routings that are stored already and may have deliveries made now: a redrive asked for it.
@@ -79,6 +98,7 @@ pub struct StoredPlans {
 /// See [`super::StoreError`].
 pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult<StoredPlans> {
     let NewPlans {
+        durability,
         routings,
         decided_again,
         deliveries,
@@ -134,6 +154,9 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
             returning id, subject_id
         )
         select id as "subject!", null::bigint as outbox_id from lawful
+        where (select set_config('synchronous_commit',
+                                 case when $7 then 'off' else current_setting('synchronous_commit') end,
+                                 true)) is not null
         union all
         select subject_id, id from asked
         "#,
@@ -155,6 +178,7 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
             .map(|(routing, message)| MessageRow::of(*routing, message))
             .collect::<Vec<_>>() as &[MessageRow<'_>],
         HOT_LEASE.as_secs_f64(),
+        durability == Durability::Soon,
     )
     .fetch_all(conn)
     .await?;
