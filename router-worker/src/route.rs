@@ -30,9 +30,10 @@ use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::decide::{Place, new_delivery, plan_of};
+use crate::hearing::Evidence;
 use crate::letters;
 use crate::metrics::Metrics;
-use crate::plan::{Plan, Planned, QUARANTINED};
+use crate::plan::{Planned, QUARANTINED};
 use crate::recipient::TenantFinding;
 use crate::reconsider::Asked;
 
@@ -154,7 +155,7 @@ impl Route {
             event_type: event.event_type.clone(),
             source_system: event.source_system.clone(),
             state: "failed",
-            decision: json!({}),
+            decision: plans::no_decision(),
             failure_code: None,
             error_message: None,
             processing_time_ms: 0.0,
@@ -177,8 +178,10 @@ impl Route {
                 learnt = learnt_of(event, &plan.tenant);
                 routing.state = plan.state();
                 routing.decision = plan.decision();
-                deliveries = self.deliveries(event, &routing, &plan);
-                receipt = new_receipt(event, &normalised, &plan);
+                deliveries = self.deliveries(event, &routing, plan.deliveries);
+                receipt = plan
+                    .evidence
+                    .map(|evidence| new_receipt(event, &normalised, evidence));
                 session = plan.session;
             }
             Err(error) => {
@@ -203,7 +206,7 @@ impl Route {
         &self,
         event: &StoredEvent,
         routing: &NewRouting,
-        plan: &Plan,
+        planned: Vec<Planned>,
     ) -> Vec<NewDelivery> {
         let place = |ordinal: usize, planned: &Planned| Place {
             id: DeliveryId::generate().0,
@@ -212,10 +215,10 @@ impl Route {
             tenant_id: routing.tenant_id,
             max_retries: self.max_retries.of(planned.channel),
         };
-        plan.deliveries
-            .iter()
+        planned
+            .into_iter()
             .enumerate()
-            .map(|(ordinal, planned)| new_delivery(event, place(ordinal, planned), planned))
+            .map(|(ordinal, planned)| new_delivery(event, place(ordinal, &planned), planned))
             .collect()
     }
 
@@ -469,16 +472,15 @@ fn receipt_message(receipt: &NewReceipt) -> Option<NewMessage> {
 
 fn new_receipt(
     event: &StoredEvent,
-    normalised: &shared::domain::event::NormalisedEvent,
-    plan: &Plan,
-) -> Option<NewReceipt> {
-    let evidence = plan.evidence.as_ref()?;
-    Some(NewReceipt {
+    normalised: &NormalisedEvent,
+    evidence: Evidence,
+) -> NewReceipt {
+    NewReceipt {
         id: ReceiptId::generate().0,
         event_id: event.id,
         trace_id: event.trace_id.clone(),
         kind: evidence.kind,
-        channel_id: evidence.channel_id.clone(),
+        channel_id: evidence.channel_id,
         level: evidence.level,
         evidence: evidence.proves.map(|proves| match proves {
             shared::domain::delivery::Evidence::ProviderFailed => "provider_failed",
@@ -486,13 +488,13 @@ fn new_receipt(
             shared::domain::delivery::Evidence::Delivered => "delivered",
             shared::domain::delivery::Evidence::Read => "read",
         }),
-        provider_message_id: evidence.key_id.clone(),
-        gateway_correlation_id: evidence.correlation_id.clone(),
+        provider_message_id: evidence.key_id,
+        gateway_correlation_id: evidence.correlation_id,
         delivery_ref: evidence.delivery_ref,
-        recipient_key: evidence.recipient_key.clone(),
-        recipient: evidence.recipient.clone(),
-        body_text: evidence.text.clone(),
-        body_hash: evidence.text_hash.clone(),
+        recipient_key: evidence.recipient_key,
+        recipient: evidence.recipient,
+        body_text: evidence.text,
+        body_hash: evidence.text_hash,
         provider_at: normalised.occurred_at,
-    })
+    }
 }

@@ -258,9 +258,7 @@ async fn a_copy_of_an_older_generation_takes_no_receipt_with_it(pool: PgPool) {
         receipts: vec![(id, &receipt)],
         ..NewPlans::default()
     };
-    plans::insert(&mut conn, plans)
-        .await
-        .expect("a receipt");
+    plans::insert(&mut conn, plans).await.expect("a receipt");
     drop(conn);
     let trace = TRACE.parse().expect("a trace");
     let message = WorkMessage::apply_receipt(ReceiptId(id), trace);

@@ -1,6 +1,5 @@
 //! What a stored decision makes, and what a lost one must not, against a real PostgreSQL.
 
-use serde_json::json;
 use shared::domain::ids::{ReceiptId, TraceId};
 use shared::domain::message::WorkMessage;
 use shared::runtime::clock::{Clock as _, SystemClock};
@@ -23,7 +22,7 @@ fn routing(event_id: Uuid) -> NewRouting {
         event_type: "whatsapp.delivery.ack".to_owned(),
         source_system: "wpp_gateway".to_owned(),
         state: "routed",
-        decision: json!({}),
+        decision: plans::no_decision(),
         failure_code: None,
         error_message: None,
         processing_time_ms: 0.0,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::composite::composite;
 use super::deliveries::NewDelivery;
 use super::outbox::{MessageJson, NewMessage};
-use super::plans::NewRouting;
+use super::plans::{DecisionJson, NewRouting};
 use super::receipts::NewReceipt;
 
 /// `hub_new_routing`
@@ -22,7 +22,7 @@ pub(super) struct RoutingRow<'a> {
     event_type: &'a str,
     source_system: &'a str,
     state: &'static str,
-    decision: Json<&'a Value>,
+    decision: Json<&'a DecisionJson>,
     failure_code: Option<&'static str>,
     error_message: Option<&'a str>,
     processing_time_ms: f64,

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -14,6 +14,18 @@ use super::deliveries::NewDelivery;
 use super::outbox::{HOT_LEASE, NewMessage, OutboxRow};
 use super::plan_rows::{DeliveryRow, MessageRow, ReceiptRow, RoutingRow};
 use super::receipts::NewReceipt;
+
+/// The JSON of a decision: written once.
+pub type DecisionJson = Box<RawValue>;
+
+/// What is stored for an event about which nothing could be decided.
+///
+/// # Panics
+/// Never: it is JSON.
+#[must_use]
+pub fn no_decision() -> DecisionJson {
+    RawValue::from_string("{}".to_owned()).expect("because an empty object is JSON")
+}
 
 /// A decision to be stored.
 #[derive(Clone, Debug)]
@@ -37,7 +49,7 @@ pub struct NewRouting {
     /// `routed`, `unrouted` or `failed`.
     pub state: &'static str,
     /// Everything that answers "why".
-    pub decision: Value,
+    pub decision: DecisionJson,
     /// Why it failed.
     pub failure_code: Option<&'static str>,
     /// The same for a person; never a value of the payload.
