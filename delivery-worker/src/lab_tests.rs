@@ -1,18 +1,20 @@
 //! A laboratory for what becomes known about sends: the real jobs over a real database, without a
 //! broker, driven step by step.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
 use shared::broker::{BrokerArgs, Session, outbox};
 use shared::domain::failure::FailureCode;
-use shared::domain::ids::{DeliveryId, EventId, ReceiptId};
+use shared::domain::ids::{DeliveryId, EventId, ReceiptId, RoutingId};
 use shared::runtime::batcher::{BatchJob as _, Batcher, BatcherConfig, WhenUnavailable};
 use shared::runtime::clock::{Clock, SystemClock};
 use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::vitals::Vitals;
 use shared::store::attempts::AttemptResult;
+use shared::store::plans::{self, NewPlans};
 use shared::store::receipts::{self, NewReceipt};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::{Mutex, mpsc};
@@ -254,21 +256,29 @@ impl Lab {
             .iter()
             .map(|(one, level)| self.receipt(one, *level))
             .collect();
-        let mut conn = self.pool.acquire().await.expect("a connection");
         for page in all.chunks(500) {
-            receipts::insert(&mut conn, &page.iter().collect::<Vec<_>>())
-                .await
-                .expect("because the rows are whole");
+            self.store(page).await;
         }
         all.iter().map(|receipt| receipt.id).collect()
     }
 
     /// Stores one receipt as it is.
     pub(crate) async fn hear_just(&self, receipt: &NewReceipt) {
+        self.store(slice::from_ref(receipt)).await;
+    }
+
+    /// As the router does; which decision each receipt follows from is the same to whoever applies it.
+    async fn store(&self, receipts: &[NewReceipt]) {
+        let routing = RoutingId::generate().0;
+        let plans = NewPlans {
+            decided_again: vec![routing],
+            receipts: receipts.iter().map(|receipt| (routing, receipt)).collect(),
+            ..NewPlans::default()
+        };
         let mut conn = self.pool.acquire().await.expect("a connection");
-        receipts::insert(&mut conn, &[receipt])
+        plans::insert(&mut conn, plans)
             .await
-            .expect("because the row is whole");
+            .expect("because the rows are whole");
     }
 
     /// Evidence of a send: its echo for level 0, else an ack.

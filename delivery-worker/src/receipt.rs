@@ -11,9 +11,9 @@ use shared::domain::failure::FailureCode;
 use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
 use shared::store::chat::{NewChatMessage, ThreadRef};
-use shared::store::deliveries::{self, StateChange};
+use shared::store::deliveries::{self, LockedDelivery};
 use shared::store::outbox::OutboxRow;
-use shared::store::receipts::{self, OpenReceipt, Settlement};
+use shared::store::receipts::{self, Move, OpenReceipt, Settlement, UnexplainedEcho};
 use shared::store::{StoreError, chat, dead_letters};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
@@ -50,92 +50,162 @@ impl BatchJob for ApplyReceipts {
             if next.is_empty() {
                 break;
             }
-            // A transaction for each round: receipts of a later round would be locked after the
-            // deliveries of an earlier one, against the order of every other batch.
-            let mut tx = conn.begin().await?;
-            let applied = match self.apply(&mut tx, &next).await {
-                Ok(applied) => applied,
+            next = match self.round(&mut conn, &next).await {
+                Ok(bindable) => bindable,
                 // What a later round found has messages of its own: one whose data is refused must
                 // not make dead letters of the receipts that led to it, which are applied.
                 Err(StoreError::Data(_)) if round > 0 => break,
                 Err(error) => return Err(error),
             };
-            failpoint!(ReceiptWritten);
-            tx.commit().await?;
-            failpoint!(ReceiptCommitted);
-            self.relay.hand_over(applied.rows);
-            next = applied.bindable;
         }
         Ok(vec![(); items.len()])
     }
 }
 
-/// What came of applying receipts.
-struct Applied {
-    /// Messages of replies that may follow now.
-    rows: Vec<OutboxRow>,
-    /// Receipts that can be bound now.
-    bindable: Vec<Uuid>,
+/// What evidence does, decided over locked rows.
+#[derive(Default)]
+struct Verdicts {
+    moves: Vec<Move>,
+    settlements: Vec<Settlement>,
+    /// Replies that were concluded: the next of their thread may follow.
+    replies: Vec<Uuid>,
 }
 
 impl ApplyReceipts {
-    /// Applies receipts.
-    async fn apply(&self, conn: &mut PgConnection, ids: &[Uuid]) -> Result<Applied, StoreError> {
-        let (open, rivals) = one_message_each(receipts::lock_open(conn, ids).await?);
-        let (mut settlements, rows) = self.move_deliveries(conn, &open).await?;
-        settlements.extend(rivals.iter().map(|id| unbound(*id)));
+    /// Applies receipts, and answers those that can be bound by now. A transaction of its own, in two
+    /// where echoes are to be explained: receipts that are locked after the deliveries of others would
+    /// be against the order of every other batch.
+    async fn round(&self, conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        let mut tx = conn.begin().await?;
+        let (unexplained, open): (Vec<_>, Vec<_>) = receipts::lock_open(&mut tx, ids)
+            .await?
+            .into_iter()
+            .partition(|receipt| receipt.kind == "echo" && receipt.delivery.is_none());
+        let (open, mut bindable) = one_message_each(open);
+        let settlements = bindable.iter().map(|id| unbound(*id)).collect();
+        let (mut named, rows) = self.apply(&mut tx, &open, settlements).await?;
+        failpoint!(ReceiptWritten);
+        tx.commit().await?;
+        failpoint!(ReceiptCommitted);
+        self.relay.hand_over(rows);
+        if !unexplained.is_empty() {
+            let ids: Vec<Uuid> = unexplained.iter().map(|receipt| receipt.id).collect();
+            let mut tx = conn.begin().await?;
+            let (more, rivals, rows) = self.explain(&mut tx, &ids).await?;
+            failpoint!(ReceiptWritten);
+            tx.commit().await?;
+            failpoint!(ReceiptCommitted);
+            self.relay.hand_over(rows);
+            named.extend(more);
+            bindable.extend(rivals);
+        }
+        // After the commit: what is stored meanwhile finds the attempt by itself (design §1.10).
+        if !named.is_empty() {
+            bindable.extend(receipts::waiting_for_attempts(conn, &named).await?);
+        }
+        Ok(bindable)
+    }
+
+    /// Finds what echoes are of, and applies them. Answers the attempts that got their key id, the
+    /// receipts to be looked at again, and messages.
+    async fn explain(
+        &self,
+        conn: &mut PgConnection,
+        ids: &[Uuid],
+    ) -> Result<(Vec<Uuid>, Vec<Uuid>, Vec<OutboxRow>), StoreError> {
+        let echoes = receipts::lock_unexplained(conn, ids).await?;
+        let mut settlements = Vec::new();
         let mut typed = Vec::new();
-        for receipt in open.iter().filter(|receipt| receipt.delivery_id.is_none()) {
-            let mut settlement = unbound(receipt.id);
-            if is_typed_on_the_phone(receipt) {
-                typed.extend(device_message(receipt));
+        for echo in echoes.iter().filter(|echo| echo.delivery_id.is_none()) {
+            let mut settlement = unbound(echo.id);
+            if is_typed_on_the_phone(echo) {
+                typed.extend(device_message(echo));
                 settlement.state = "applied";
                 settlement.effect = Some("typed on the phone".to_owned());
             }
             settlements.push(settlement);
         }
+        let mut ids: Vec<Uuid> = echoes.iter().filter_map(|echo| echo.delivery_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let locked: HashMap<Uuid, LockedDelivery> = deliveries::lock(conn, &ids)
+            .await?
+            .into_iter()
+            .map(|delivery| (delivery.id, delivery))
+            .collect();
+        let explained = echoes.into_iter().filter_map(|echo| {
+            let delivery = locked.get(&echo.delivery_id?)?.clone();
+            Some(OpenReceipt {
+                id: echo.id,
+                kind: "echo".to_owned(),
+                evidence: echo.evidence,
+                provider_message_id: echo.provider_message_id,
+                attempt_id: echo.attempt_id,
+                is_nameless: echo.is_nameless,
+                delivery: Some(delivery),
+            })
+        });
+        let (open, rivals) = one_message_each(explained.collect());
+        settlements.extend(rivals.iter().map(|id| unbound(*id)));
         chat::append(conn, &typed).await?;
-        receipts::settle(conn, &settlements).await?;
-        for settlement in &settlements {
+        let (named, rows) = self.apply(conn, &open, settlements).await?;
+        Ok((named, rivals, rows))
+    }
+
+    /// Moves the deliveries and settles the receipts, besides what is settled already. Answers the
+    /// attempts that got their key id, and messages of replies that may follow now.
+    async fn apply(
+        &self,
+        conn: &mut PgConnection,
+        open: &[OpenReceipt],
+        settlements: Vec<Settlement>,
+    ) -> Result<(Vec<Uuid>, Vec<OutboxRow>), StoreError> {
+        let mut verdicts = self.weigh(open);
+        verdicts.settlements.extend(settlements);
+        let named = receipts::apply(conn, &verdicts.moves, &verdicts.settlements).await?;
+        for settlement in &verdicts.settlements {
             self.metrics
                 .receipts
                 .with_label_values(&[settlement.state])
                 .inc();
         }
-        let echoed: Vec<Uuid> = open
+        let risen: Vec<Uuid> = verdicts
+            .moves
             .iter()
-            .filter(|receipt| receipt.kind == "echo")
-            .filter_map(|receipt| receipt.attempt_id)
+            .filter(|one| one.from == DeliveryState::Dead)
+            .map(|one| one.id)
             .collect();
-        let mut bindable = rivals;
-        if !echoed.is_empty() {
-            bindable.extend(receipts::waiting_for_attempts(conn, &echoed).await?);
+        if !risen.is_empty() {
+            let superseded = dead_letters::supersede(conn, &risen).await?;
+            self.metrics.letters.settled(Action::Superseded, superseded);
         }
-        Ok(Applied { rows, bindable })
+        let rows = record::release_next_replies(conn, &verdicts.replies).await?;
+        Ok((named, rows))
     }
 
-    async fn move_deliveries(
-        &self,
-        conn: &mut PgConnection,
-        open: &[OpenReceipt],
-    ) -> Result<(Vec<Settlement>, Vec<OutboxRow>), StoreError> {
-        let mut by_delivery: BTreeMap<Uuid, Vec<&OpenReceipt>> = BTreeMap::new();
+    /// What each receipt does to its delivery, one after the other. An ack of what nobody sent yet is
+    /// kept.
+    fn weigh(&self, open: &[OpenReceipt]) -> Verdicts {
+        let mut by_delivery: BTreeMap<Uuid, Vec<(&OpenReceipt, &LockedDelivery)>> = BTreeMap::new();
+        let mut verdicts = Verdicts::default();
         for receipt in open {
-            if let Some(delivery) = receipt.delivery_id {
-                by_delivery.entry(delivery).or_default().push(receipt);
+            match &receipt.delivery {
+                Some(delivery) => {
+                    let all = by_delivery.entry(delivery.id).or_default();
+                    all.push((receipt, delivery));
+                }
+                None => verdicts.settlements.push(unbound(receipt.id)),
             }
         }
-        let ids: Vec<Uuid> = by_delivery.keys().copied().collect();
-        let mut changes = Vec::new();
-        let mut settlements = Vec::new();
-        let mut replies = Vec::new();
-        for delivery in deliveries::lock(conn, &ids).await? {
+        for receipts in by_delivery.values() {
+            let (_, delivery) = receipts[0];
             let Ok(from) = delivery.state.parse::<DeliveryState>() else {
                 continue;
             };
             let mut state = from;
             let mut code = delivery.failure_code.as_deref();
-            for receipt in by_delivery.remove(&delivery.id).unwrap_or_default() {
+            let mut refused = None;
+            for (receipt, _) in receipts {
                 let standing = Standing::new(state, code);
                 let evidence = evidence_of(receipt);
                 let next = match evidence {
@@ -144,10 +214,11 @@ impl ApplyReceipts {
                     None => None,
                 };
                 if next.is_some() {
-                    code = (evidence == Some(Evidence::ProviderFailed))
+                    refused = (evidence == Some(Evidence::ProviderFailed))
                         .then_some(FailureCode::ProviderRejected.as_str());
+                    code = refused;
                 }
-                settlements.push(Settlement {
+                verdicts.settlements.push(Settlement {
                     id: receipt.id,
                     state: "applied",
                     delivery_id: Some(delivery.id),
@@ -156,45 +227,43 @@ impl ApplyReceipts {
                         Some(next) => format!("{state} -> {next}"),
                         None => format!("stays {state}"),
                     }),
+                    key_id: receipt
+                        .provider_message_id
+                        .clone()
+                        .filter(|_| receipt.is_nameless),
                 });
                 state = next.unwrap_or(state);
             }
             if state != from {
-                if record::blocks_replies(&delivery) && from.waits_or_is_claimed() {
-                    replies.push(delivery.id);
+                if record::blocks_replies(delivery) && from.waits_or_is_claimed() {
+                    verdicts.replies.push(delivery.id);
                 }
-                changes.push(StateChange {
-                    failure_code: code.map(str::to_owned),
-                    ..StateChange::plain(delivery.id, from, state)
+                verdicts.moves.push(Move {
+                    id: delivery.id,
+                    from,
+                    to: state,
+                    failure_code: refused,
                 });
-                self.metrics
-                    .moved
-                    .with_label_values(&[state.as_str()])
-                    .inc();
-                for stage in stages(from, state) {
-                    self.metrics
-                        .reached(&delivery.channel, stage, delivery.event_id);
-                }
-                tracing::info!(
-                    trace_id = delivery.trace_id,
-                    tenant.id = delivery.tenant_id,
-                    delivery.id = %delivery.id,
-                    delivery.channel = delivery.channel,
-                    outcome = state.as_str(),
-                    "delivery.moved"
-                );
+                self.tell(delivery, from, state);
             }
         }
-        deliveries::change_states(conn, &changes).await?;
-        let risen: Vec<Uuid> = changes
-            .iter()
-            .filter(|change| change.from == DeliveryState::Dead)
-            .map(|change| change.id)
-            .collect();
-        let superseded = dead_letters::supersede(conn, &risen).await?;
-        self.metrics.letters.settled(Action::Superseded, superseded);
-        let rows = record::release_next_replies(conn, &replies).await?;
-        Ok((settlements, rows))
+        verdicts
+    }
+
+    fn tell(&self, delivery: &LockedDelivery, from: DeliveryState, to: DeliveryState) {
+        self.metrics.moved.with_label_values(&[to.as_str()]).inc();
+        for stage in stages(from, to) {
+            self.metrics
+                .reached(&delivery.channel, stage, delivery.event_id);
+        }
+        tracing::info!(
+            trace_id = delivery.trace_id,
+            tenant.id = delivery.tenant_id,
+            delivery.id = %delivery.id,
+            delivery.channel = delivery.channel,
+            outcome = to.as_str(),
+            "delivery.moved"
+        );
     }
 }
 
@@ -223,6 +292,7 @@ fn unbound(id: Uuid) -> Settlement {
         delivery_id: None,
         attempt_id: None,
         effect: None,
+        key_id: None,
     }
 }
 
@@ -253,12 +323,9 @@ fn one_message_each(open: Vec<OpenReceipt>) -> (Vec<OpenReceipt>, Vec<Uuid>) {
 
 /// An echo that no send of ours explains: none to that recipient had that text, and none is open, or
 /// the echoes of those that are open had time to come. One that names a send of ours never is.
-fn is_typed_on_the_phone(receipt: &OpenReceipt) -> bool {
-    let patience_is_over = receipt.body_text.is_some() && receipt.age_s > ECHO_PATIENCE_S;
-    receipt.kind == "echo"
-        && receipt.delivery_ref.is_none()
-        && receipt.same_text == 0
-        && (receipt.candidates == 0 || patience_is_over)
+fn is_typed_on_the_phone(echo: &UnexplainedEcho) -> bool {
+    let patience_is_over = echo.body_text.is_some() && echo.age_s > ECHO_PATIENCE_S;
+    echo.delivery_ref.is_none() && echo.same_text == 0 && (echo.candidates == 0 || patience_is_over)
 }
 
 fn evidence_of(receipt: &OpenReceipt) -> Option<Evidence> {
@@ -273,23 +340,23 @@ fn evidence_of(receipt: &OpenReceipt) -> Option<Evidence> {
 
 /// A message of ours that no send of ours explains: somebody typed it on the phone. It pauses
 /// automation on its thread and counts as nothing unread.
-fn device_message(receipt: &OpenReceipt) -> Option<NewChatMessage> {
+fn device_message(echo: &UnexplainedEcho) -> Option<NewChatMessage> {
     Some(NewChatMessage {
         thread: ThreadRef::Contact {
-            channel_id: receipt.channel_id.clone(),
-            contact_key: receipt.recipient_key.clone()?,
+            channel_id: echo.channel_id.clone(),
+            contact_key: echo.recipient_key.clone()?,
         },
         role: "assistant".to_owned(),
         origin: "device".to_owned(),
-        content: receipt.body_text.clone().unwrap_or_default(),
-        message_id: receipt.provider_message_id.clone(),
+        content: echo.body_text.clone().unwrap_or_default(),
+        message_id: echo.provider_message_id.clone(),
         delivery_id: None,
-        event_id: receipt.event_id,
-        trace_id: receipt.trace_id.clone(),
+        event_id: echo.event_id,
+        trace_id: echo.trace_id.clone(),
         correlation_id: None,
         source_system: "wpp_gateway".to_owned(),
-        occurred_at: receipt.provider_at,
-        contact_address: receipt.recipient.clone(),
+        occurred_at: echo.provider_at,
+        contact_address: echo.recipient.clone(),
         contact_name: None,
         customer_id: None,
         metadata: serde_json::json!({}),

@@ -72,7 +72,12 @@ pub(crate) struct Place {
 }
 
 /// The row of a planned delivery.
-pub(crate) fn new_delivery(event: &StoredEvent, place: Place, planned: &Planned) -> NewDelivery {
+pub(crate) fn new_delivery(event: &StoredEvent, place: Place, planned: Planned) -> NewDelivery {
+    let state = planned.state();
+    let (failure_code, failure_detail) = planned
+        .failure
+        .map(|(code, detail)| (code.as_str(), detail))
+        .unzip();
     NewDelivery {
         id: place.id,
         routing_id: place.routing_id,
@@ -84,22 +89,22 @@ pub(crate) fn new_delivery(event: &StoredEvent, place: Place, planned: &Planned)
         correlation_id: event.correlation_id.clone(),
         tenant_id: place.tenant_id,
         channel: planned.channel.as_str().to_owned(),
-        channel_id: planned.channel_id.clone(),
-        lane: planned.lane.clone(),
+        channel_id: planned.channel_id,
+        lane: planned.lane,
         rule_id: Some(planned.rule_id),
         template_id: planned.template_id,
-        template_key: planned.template_key.clone(),
-        recipient: planned.recipient.clone(),
-        recipient_key: planned.recipient_key.clone(),
-        recipient_name: planned.recipient_name.clone(),
-        body_text: planned.text.clone(),
-        body_hash: planned.text_hash.clone(),
+        template_key: planned.template_key,
+        recipient: planned.recipient,
+        recipient_key: planned.recipient_key,
+        recipient_name: planned.recipient_name,
+        body_text: planned.text,
+        body_hash: planned.text_hash,
         invoice_key: event.invoice_key.clone(),
-        detail: planned.detail.clone(),
-        unknown_policy: planned.unknown_policy.clone(),
-        state: planned.state(),
-        failure_code: planned.failure.as_ref().map(|failure| failure.0.as_str()),
-        failure_detail: planned.failure.as_ref().map(|failure| failure.1.clone()),
+        detail: planned.detail,
+        unknown_policy: planned.unknown_policy,
+        state,
+        failure_code,
+        failure_detail,
         max_retries: place.max_retries,
     }
 }

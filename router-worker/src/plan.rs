@@ -5,16 +5,19 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::NaiveDate;
 use serde::Serialize;
+use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
 use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::directory::{Directory, text_hash};
 use shared::domain::event::{Charge, ChargeStatus, ContentKind, NormalisedEvent, NormalisedKind};
+use shared::domain::expression::Facts;
 use shared::domain::failure::{FailureClass, FailureCode};
 use shared::domain::ids::TenantId;
 use shared::domain::rule::{Rule, Verdict};
-use shared::domain::template::condition_holds;
+use shared::store::plans::DecisionJson;
 
 use crate::hearing::{self, Evidence, account_id};
 use crate::recipient::{self, TenantFinding};
@@ -43,12 +46,9 @@ pub(crate) struct Plan {
 }
 
 /// What came of one rule.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tried {
-    pub(crate) rule_id: i64,
-    pub(crate) name: String,
-    pub(crate) channel: &'static str,
-    #[serde(flatten)]
+    pub(crate) rule: Arc<Rule>,
     pub(crate) verdict: Verdict,
 }
 
@@ -106,34 +106,95 @@ impl Plan {
     }
 
     /// The stored decision. Holds no personal data.
-    pub(crate) fn decision(&self) -> Value {
-        let deliveries: Vec<Value> = self
-            .deliveries
-            .iter()
-            .map(|planned| {
-                json!({
-                    "channel": planned.channel.as_str(),
-                    "channel_account": planned.channel_id,
-                    "rule_id": planned.rule_id,
-                    "template": planned.template_key,
-                    "state": planned.state().as_str(),
-                    "failure_code": planned.failure.as_ref().map(|failure| failure.0),
-                    "failure_detail": planned.failure.as_ref().map(|failure| &failure.1),
-                })
-            })
-            .collect();
-        json!({
-            "tenant": {"id": self.tenant.tenant, "how": self.tenant.how, "candidates": self.tenant.candidates},
-            "rules": self.tried,
-            "deliveries": deliveries,
-            "evidence": self.evidence.as_ref().map(|evidence| evidence.kind),
-            "session": self.session.as_ref().map(|session| session.1),
-            "note": self.note,
-            "charge": self.charge.map(|charge| json!({
-                "status": charge.status.map(ChargeStatus::as_str),
-                "due": charge.due,
-            })),
-        })
+    pub(crate) fn decision(&self) -> DecisionJson {
+        let decision = Decision {
+            tenant: DecidedTenant {
+                id: self.tenant.tenant,
+                how: self.tenant.how,
+                candidates: &self.tenant.candidates,
+            },
+            rules: self.tried.iter().map(DecidedRule::of).collect(),
+            deliveries: self.deliveries.iter().map(DecidedDelivery::of).collect(),
+            evidence: self.evidence.as_ref().map(|evidence| evidence.kind),
+            session: self.session.as_ref().map(|session| session.1),
+            note: self.note,
+            charge: self.charge.map(|charge| DecidedCharge {
+                status: charge.status.map(ChargeStatus::as_str),
+                due: charge.due,
+            }),
+        };
+        to_raw_value(&decision).expect("because plain data always has a JSON form")
+    }
+}
+
+/// The form of a stored decision.
+#[derive(Serialize)]
+struct Decision<'a> {
+    tenant: DecidedTenant<'a>,
+    rules: Vec<DecidedRule<'a>>,
+    deliveries: Vec<DecidedDelivery<'a>>,
+    evidence: Option<&'static str>,
+    session: Option<&'static str>,
+    note: Option<&'static str>,
+    charge: Option<DecidedCharge>,
+}
+
+#[derive(Serialize)]
+struct DecidedCharge {
+    status: Option<&'static str>,
+    due: Option<NaiveDate>,
+}
+
+#[derive(Serialize)]
+struct DecidedTenant<'a> {
+    id: Option<TenantId>,
+    how: &'static str,
+    candidates: &'a [TenantId],
+}
+
+#[derive(Serialize)]
+struct DecidedRule<'a> {
+    rule_id: i64,
+    name: &'a str,
+    channel: &'static str,
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+}
+
+impl<'a> DecidedRule<'a> {
+    fn of(tried: &'a Tried) -> Self {
+        Self {
+            rule_id: tried.rule.id,
+            name: &tried.rule.name,
+            channel: tried.rule.channel_label(),
+            verdict: &tried.verdict,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DecidedDelivery<'a> {
+    channel: &'static str,
+    channel_account: Option<&'a str>,
+    rule_id: i64,
+    template: Option<&'a str>,
+    state: &'static str,
+    failure_code: Option<FailureCode>,
+    failure_detail: Option<&'a str>,
+}
+
+impl<'a> DecidedDelivery<'a> {
+    fn of(planned: &'a Planned) -> Self {
+        let failure = planned.failure.as_ref();
+        Self {
+            channel: planned.channel.as_str(),
+            channel_account: planned.channel_id.as_deref(),
+            rule_id: planned.rule_id,
+            template: planned.template_key.as_deref(),
+            state: planned.state().as_str(),
+            failure_code: failure.map(|failure| failure.0),
+            failure_detail: failure.map(|failure| failure.1.as_str()),
+        }
     }
 }
 
@@ -144,21 +205,17 @@ pub(crate) fn plan(
     finding: TenantFinding,
     directory: &Directory,
 ) -> Plan {
-    let tenant = finding
-        .tenant
-        .and_then(|id| directory.tenants.get(&id))
-        .cloned();
-    let context = render::context(
-        &event.event_type,
-        &event.source_system,
+    let tenant = finding.tenant.and_then(|id| directory.tenants.get(&id));
+    let facts = Facts::new(
+        (&event.event_type, &event.source_system),
         payload,
-        tenant.as_deref(),
+        tenant.map(|tenant| (tenant.id, tenant.calling_name())),
     );
     // What may be somebody else's is kept and shown, and no rule is asked.
     let (tried, winners) = if finding.is_contradiction() {
         (Vec::new(), Vec::new())
     } else {
-        try_rules(event, finding.tenant, &context, directory)
+        try_rules(event, finding.tenant, &facts, directory)
     };
     let mut plan = Plan {
         tenant: finding,
@@ -177,7 +234,7 @@ pub(crate) fn plan(
             continue;
         };
         let planned = match channel {
-            Channel::Whatsapp => whatsapp(event, &rule, &context, (plan.tenant.tenant, directory)),
+            Channel::Whatsapp => whatsapp(event, &rule, &facts, (plan.tenant.tenant, directory)),
             Channel::Chat => match chat(event, &rule, payload, directory) {
                 Ok(planned) => planned,
                 Err(note) => {
@@ -197,7 +254,7 @@ pub(crate) fn plan(
 fn try_rules(
     event: &NormalisedEvent,
     tenant: Option<TenantId>,
-    context: &Value,
+    facts: &Facts<'_>,
     directory: &Directory,
 ) -> (Vec<Tried>, Vec<Arc<Rule>>) {
     let mut tried = Vec::with_capacity(directory.rules.len());
@@ -208,8 +265,8 @@ fn try_rules(
             .or_else(|| {
                 match rule
                     .condition
-                    .as_deref()
-                    .map(|condition| condition_holds(condition, context))
+                    .as_ref()
+                    .map(|condition| condition.holds(facts))
                 {
                     None | Some(Ok(true)) => None,
                     Some(Ok(false)) => Some(Verdict::ConditionFalse),
@@ -220,9 +277,7 @@ fn try_rules(
             fitting.push((rule, tried.len()));
         }
         tried.push(Tried {
-            rule_id: rule.id,
-            name: rule.name.clone(),
-            channel: rule.channel_label(),
+            rule: Arc::clone(rule),
             verdict: verdict.unwrap_or(Verdict::Won),
         });
     }
@@ -245,7 +300,7 @@ fn try_rules(
 fn whatsapp(
     event: &NormalisedEvent,
     rule: &Rule,
-    context: &Value,
+    facts: &Facts<'_>,
     (tenant, directory): (Option<TenantId>, &Directory),
 ) -> Planned {
     let mut planned = empty(rule, Channel::Whatsapp);
@@ -264,7 +319,7 @@ fn whatsapp(
             "the event and the tenant name no phone that can be one",
         ),
     }
-    match render::render(rule, Channel::Whatsapp, context, directory) {
+    match render::render(rule, Channel::Whatsapp, facts, directory) {
         Ok(rendered) => {
             planned.template_id = Some(rendered.template_id);
             planned.template_key = Some(rendered.template_key);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::directory::{ChannelAccount, Directory, Tenant};
+use shared::domain::expression::Expression;
 use shared::domain::failure::{FailureClass, FailureCode};
 use shared::domain::ids::TenantId;
 use shared::domain::rule::{Rule, Verdict};
@@ -160,7 +161,7 @@ fn whatsapp_rule() -> Rule {
 fn verdicts(plan: &Plan) -> Vec<(i64, Verdict)> {
     plan.tried
         .iter()
-        .map(|tried| (tried.rule_id, tried.verdict.clone()))
+        .map(|tried| (tried.rule.id, tried.verdict.clone()))
         .collect()
 }
 
@@ -309,7 +310,7 @@ fn the_lowest_number_wins_its_channel_then_the_more_specific_then_the_older() {
             Rule { id: 1, ..base() },
             Rule {
                 id: 2,
-                condition: Some("payload.amount > 1".to_owned()),
+                condition: Some(Expression::compile("payload.amount > 1")),
                 ..base()
             },
             1,
@@ -499,11 +500,11 @@ fn every_rule_says_why_it_did_not_fire() {
             ..rule(4, "billing.*", None, None)
         },
         Rule {
-            condition: Some("payload.amount > 100".to_owned()),
+            condition: Some(Expression::compile("payload.amount > 100")),
             ..rule(5, "billing.*", None, None)
         },
         Rule {
-            condition: Some("payload.".to_owned()),
+            condition: Some(Expression::compile("payload.")),
             ..rule(6, "billing.*", None, None)
         },
         rule(7, "billing.*", Some(Channel::Whatsapp), Some("overdue_3d")),
@@ -536,7 +537,7 @@ fn every_rule_says_why_it_did_not_fire() {
 #[test]
 fn the_stage_of_the_event_chooses_the_template() {
     let staged = Rule {
-        template_expr: Some("payload.stage".to_owned()),
+        template_expr: Some(Expression::compile("payload.stage")),
         ..whatsapp_rule()
     };
     let key = |stage: Value| {
@@ -631,7 +632,7 @@ proptest! {
         let payload = json!({"phone": phone, "description": text, "amount": amount});
         let rules = || vec![whatsapp_rule(), rule(2, "billing.*", Some(Channel::Chat), None)];
         let (first, second) = (overdue(&payload, 1, rules()), overdue(&payload, 1, rules()));
-        prop_assert_eq!(first.decision(), second.decision());
+        prop_assert_eq!(first.decision().to_string(), second.decision().to_string());
         for planned in &first.deliveries {
             prop_assert_eq!(planned.failure.is_none(), planned.state() == DeliveryState::Queued);
             prop_assert!(planned.failure.is_some() || planned.text.is_some(), "what is queued has a whole text");

@@ -1,11 +1,16 @@
 //! The words of a message: which template, with which variables. Pure.
 
-use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+
 use shared::domain::channel::Channel;
-use shared::domain::directory::{Directory, Tenant};
+use shared::domain::directory::Directory;
+use shared::domain::expression::Facts;
 use shared::domain::failure::FailureCode;
 use shared::domain::rule::Rule;
-use shared::domain::template::{RenderError, Template, name_from};
+use shared::domain::template::{RenderError, Template, Variables};
+
+/// What the tenant's record can fill in.
+const CUSTOMER_NAME: &str = "customer_name";
 
 /// A rendered message.
 #[derive(Clone, Debug)]
@@ -17,20 +22,6 @@ pub(crate) struct Rendered {
     pub(crate) text: Result<String, RenderError>,
 }
 
-/// What conditions and template expressions may look at.
-pub(crate) fn context(
-    event_type: &str,
-    source: &str,
-    payload: &Value,
-    tenant: Option<&Tenant>,
-) -> Value {
-    json!({
-        "event": {"type": event_type, "source": source},
-        "payload": payload,
-        "tenant": tenant.map(|tenant| json!({"id": tenant.id, "name": tenant.calling_name()})),
-    })
-}
-
 /// Renders the template that a rule asks for: the one its expression names, else its own.
 ///
 /// # Errors
@@ -38,11 +29,11 @@ pub(crate) fn context(
 pub(crate) fn render(
     rule: &Rule,
     channel: Channel,
-    context: &Value,
+    facts: &Facts<'_>,
     directory: &Directory,
 ) -> Result<Rendered, RenderError> {
     let named = match &rule.template_expr {
-        Some(expression) => name_from(expression, context).map_err(|detail| RenderError {
+        Some(expression) => expression.name(facts).map_err(|detail| RenderError {
             code: FailureCode::TemplateNotFound,
             detail,
         })?,
@@ -72,26 +63,31 @@ pub(crate) fn render(
         unknown_policy: template.unknown_policy.clone(),
         text: directory
             .templates
-            .render(template, variables(template, context)),
+            .render(template, variables(template, facts)),
     })
 }
 
 /// The payload's own values; what only the tenant knows fills gaps that the template declares.
-fn variables(template: &Template, context: &Value) -> Map<String, Value> {
-    let mut variables = context["payload"].as_object().cloned().unwrap_or_default();
+fn variables<'a>(template: &Template, facts: &Facts<'a>) -> Variables<'a> {
+    let own = facts.payload().as_object();
+    let mut variables: Variables<'a> = own
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.as_str(), Cow::Borrowed(value)))
+        .collect();
     let needs_name = template
         .variables
         .iter()
-        .any(|variable| variable.name == "customer_name");
+        .any(|variable| variable.name == CUSTOMER_NAME);
     let has_name = variables
-        .get("customer_name")
-        .and_then(Value::as_str)
+        .get(CUSTOMER_NAME)
+        .and_then(|name| name.as_str())
         .is_some_and(|name| !name.trim().is_empty());
-    if needs_name && !has_name && context["tenant"].is_object() {
-        variables.insert(
-            "customer_name".to_owned(),
-            context["tenant"]["name"].clone(),
-        );
+    if needs_name
+        && !has_name
+        && let Some(name) = facts.tenant_name()
+    {
+        variables.insert(CUSTOMER_NAME, Cow::Owned(name.into()));
     }
     variables
 }

@@ -149,7 +149,7 @@ impl Replan {
         let tenant_id = plan.tenant.tenant.map(|tenant| tenant.0);
         let own = plan
             .deliveries
-            .iter()
+            .into_iter()
             .find(|planned| planned.channel.as_str() == delivery.channel);
         match own {
             Some(planned) => new_delivery(event, place(tenant_id), planned),

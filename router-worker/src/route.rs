@@ -23,16 +23,17 @@ use shared::store::events::{self, StoredEvent};
 use shared::store::invoices::{self, OwnedCharge};
 use shared::store::logs::{self, NewLog};
 use shared::store::outbox::{self, NewMessage};
-use shared::store::plans::{self, NewPlans, NewRouting};
-use shared::store::receipts::{self, NewReceipt};
+use shared::store::plans::{self, Durability, NewPlans, NewRouting};
+use shared::store::receipts::NewReceipt;
 use shared::store::{StoreError, replans, sessions};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::decide::{Place, new_delivery, plan_of};
+use crate::hearing::Evidence;
 use crate::letters;
 use crate::metrics::Metrics;
-use crate::plan::{Plan, Planned, QUARANTINED};
+use crate::plan::{Planned, QUARANTINED};
 use crate::recipient::TenantFinding;
 use crate::reconsider::Asked;
 
@@ -107,10 +108,13 @@ impl BatchJob for Route {
         // Most batches are one statement, which is its own transaction.
         let (rows, new) = if decided.iter().all(Decided::is_plain) {
             failpoint!(RouteWritten);
-            self.commit(&mut conn, &mut decided).await?
+            self.commit(&mut conn, &mut decided, Durability::Soon)
+                .await?
         } else {
             let mut tx = conn.begin().await?;
-            let committed = self.commit(&mut tx, &mut decided).await?;
+            let committed = self
+                .commit(&mut tx, &mut decided, Durability::OnDisk)
+                .await?;
             failpoint!(RouteWritten);
             tx.commit().await?;
             committed
@@ -151,7 +155,7 @@ impl Route {
             event_type: event.event_type.clone(),
             source_system: event.source_system.clone(),
             state: "failed",
-            decision: json!({}),
+            decision: plans::no_decision(),
             failure_code: None,
             error_message: None,
             processing_time_ms: 0.0,
@@ -174,8 +178,10 @@ impl Route {
                 learnt = learnt_of(event, &plan.tenant);
                 routing.state = plan.state();
                 routing.decision = plan.decision();
-                deliveries = self.deliveries(event, &routing, &plan);
-                receipt = new_receipt(event, &normalised, &plan);
+                deliveries = self.deliveries(event, &routing, plan.deliveries);
+                receipt = plan
+                    .evidence
+                    .map(|evidence| new_receipt(event, &normalised, evidence));
                 session = plan.session;
             }
             Err(error) => {
@@ -200,7 +206,7 @@ impl Route {
         &self,
         event: &StoredEvent,
         routing: &NewRouting,
-        plan: &Plan,
+        planned: Vec<Planned>,
     ) -> Vec<NewDelivery> {
         let place = |ordinal: usize, planned: &Planned| Place {
             id: DeliveryId::generate().0,
@@ -209,10 +215,10 @@ impl Route {
             tenant_id: routing.tenant_id,
             max_retries: self.max_retries.of(planned.channel),
         };
-        plan.deliveries
-            .iter()
+        planned
+            .into_iter()
             .enumerate()
-            .map(|(ordinal, planned)| new_delivery(event, place(ordinal, planned), planned))
+            .map(|(ordinal, planned)| new_delivery(event, place(ordinal, &planned), planned))
             .collect()
     }
 
@@ -222,6 +228,7 @@ impl Route {
         &self,
         conn: &mut PgConnection,
         decided: &mut [Decided],
+        durability: Durability,
     ) -> Result<(Vec<outbox::OutboxRow>, HashSet<Uuid>), StoreError> {
         decided.sort_by_key(|decided| decided.routing.event_id);
         let again: Vec<&NewRouting> = decided
@@ -233,43 +240,35 @@ impl Route {
         for decided in decided.iter_mut() {
             decided.take_the_place_of(&again);
         }
-        let planned = || decided.iter().flat_map(|decided| &decided.deliveries);
         let plans = NewPlans {
+            durability,
             routings: decided
                 .iter()
                 .map(|decided| &decided.routing)
                 .filter(|routing| routing.generation == 0)
                 .collect(),
             decided_again: again.iter().map(|(id, ..)| *id).collect(),
-            deliveries: planned().collect(),
-            messages: planned()
-                .filter(|delivery| delivery.state == DeliveryState::Queued)
-                .filter_map(|delivery| {
-                    let message = work_message(delivery)?;
-                    Some((delivery.routing_id, NewMessage::work(&message)))
-                })
+            deliveries: decided
+                .iter()
+                .flat_map(|decided| &decided.deliveries)
                 .collect(),
+            receipts: decided
+                .iter()
+                .filter_map(|decided| Some((decided.routing.id, decided.receipt.as_ref()?)))
+                .collect(),
+            messages: decided.iter().flat_map(Decided::messages).collect(),
         };
         let stored = plans::insert(conn, plans).await?;
         let (new, mut rows) = (stored.routings, stored.messages);
         let mut order: Vec<&Decided> = decided.iter().collect();
         order.retain(|decided| new.contains(&decided.routing.id));
+        self.change_sessions(conn, &order).await?;
         let planned: Vec<&NewDelivery> = order
             .iter()
             .flat_map(|decided| &decided.deliveries)
             .collect();
-        let evidence: Vec<&NewReceipt> = order
-            .iter()
-            .filter_map(|decided| decided.receipt.as_ref())
-            .collect();
-        receipts::insert(conn, &evidence).await?;
-        self.change_sessions(conn, &order).await?;
         self.learn(conn, &order).await?;
 
-        let mut messages: Vec<NewMessage> = evidence
-            .iter()
-            .filter_map(|receipt| receipt_message(receipt))
-            .collect();
         let now = self.clock.now();
         let failed: Vec<&NewRouting> = order
             .iter()
@@ -278,8 +277,8 @@ impl Route {
             .collect();
         let mut letters = letters::of_deliveries(&planned, now);
         letters.extend(letters::of_decisions(&failed, now));
-        messages.extend(dead::record(conn, &letters).await?);
-        rows.extend(outbox::insert(conn, messages).await?);
+        let letters = dead::record(conn, &letters).await?;
+        rows.extend(outbox::insert(conn, letters).await?);
         Ok((rows, new))
     }
 
@@ -378,10 +377,9 @@ impl Route {
 }
 
 impl Decided {
-    /// Nothing follows from it but deliveries that wait: one statement writes all of it.
+    /// Nothing follows from it but deliveries and receipts: one statement writes all of it.
     fn is_plain(&self) -> bool {
         self.routing.generation == 0
-            && self.receipt.is_none()
             && self.session.is_none()
             && self.learnt.is_none()
             && self.routing.state != "failed"
@@ -389,6 +387,19 @@ impl Decided {
                 .deliveries
                 .iter()
                 .all(|delivery| delivery.state != DeliveryState::Dead)
+    }
+
+    /// The messages that it asks for, each with its routing.
+    fn messages(&self) -> impl Iterator<Item = (Uuid, NewMessage)> {
+        let attempts = self
+            .deliveries
+            .iter()
+            .filter(|delivery| delivery.state == DeliveryState::Queued)
+            .filter_map(|delivery| Some(NewMessage::work(&work_message(delivery)?)));
+        let application = self.receipt.iter().filter_map(receipt_message);
+        attempts
+            .chain(application)
+            .map(|message| (self.routing.id, message))
     }
 
     /// A decision that a redrive asked for keeps the row of the one that failed.
@@ -461,16 +472,15 @@ fn receipt_message(receipt: &NewReceipt) -> Option<NewMessage> {
 
 fn new_receipt(
     event: &StoredEvent,
-    normalised: &shared::domain::event::NormalisedEvent,
-    plan: &Plan,
-) -> Option<NewReceipt> {
-    let evidence = plan.evidence.as_ref()?;
-    Some(NewReceipt {
+    normalised: &NormalisedEvent,
+    evidence: Evidence,
+) -> NewReceipt {
+    NewReceipt {
         id: ReceiptId::generate().0,
         event_id: event.id,
         trace_id: event.trace_id.clone(),
         kind: evidence.kind,
-        channel_id: evidence.channel_id.clone(),
+        channel_id: evidence.channel_id,
         level: evidence.level,
         evidence: evidence.proves.map(|proves| match proves {
             shared::domain::delivery::Evidence::ProviderFailed => "provider_failed",
@@ -478,13 +488,13 @@ fn new_receipt(
             shared::domain::delivery::Evidence::Delivered => "delivered",
             shared::domain::delivery::Evidence::Read => "read",
         }),
-        provider_message_id: evidence.key_id.clone(),
-        gateway_correlation_id: evidence.correlation_id.clone(),
+        provider_message_id: evidence.key_id,
+        gateway_correlation_id: evidence.correlation_id,
         delivery_ref: evidence.delivery_ref,
-        recipient_key: evidence.recipient_key.clone(),
-        recipient: evidence.recipient.clone(),
-        body_text: evidence.text.clone(),
-        body_hash: evidence.text_hash.clone(),
+        recipient_key: evidence.recipient_key,
+        recipient: evidence.recipient,
+        body_text: evidence.text,
+        body_hash: evidence.text_hash,
         provider_at: normalised.occurred_at,
-    })
+    }
 }

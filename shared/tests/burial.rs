@@ -20,7 +20,8 @@ use shared::runtime::clock::{Clock as _, SystemClock};
 use shared::runtime::lifecycle::Lifecycle;
 use shared::store::dead_letters;
 use shared::store::deliveries::{self, StateChange};
-use shared::store::receipts::{self, NewReceipt};
+use shared::store::plans::{self, NewPlans};
+use shared::store::receipts::NewReceipt;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
@@ -252,9 +253,12 @@ async fn a_copy_of_an_older_generation_takes_no_receipt_with_it(pool: PgPool) {
         provider_at: SystemClock.now(),
     };
     let mut conn = pool.acquire().await.expect("a connection");
-    receipts::insert(&mut conn, &[&receipt])
-        .await
-        .expect("a receipt");
+    let plans = NewPlans {
+        decided_again: vec![id],
+        receipts: vec![(id, &receipt)],
+        ..NewPlans::default()
+    };
+    plans::insert(&mut conn, plans).await.expect("a receipt");
     drop(conn);
     let trace = TRACE.parse().expect("a trace");
     let message = WorkMessage::apply_receipt(ReceiptId(id), trace);

@@ -39,7 +39,7 @@ async fn queued(pool: &PgPool, channel: &str, channel_id: Option<&str>) -> Uuid 
         event_type: "billing.invoice.overdue".to_owned(),
         source_system: "billing".to_owned(),
         state: "routed",
-        decision: json!({}),
+        decision: plans::no_decision(),
         failure_code: None,
         error_message: None,
         processing_time_ms: 0.0,

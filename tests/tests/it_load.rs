@@ -126,6 +126,22 @@ async fn events_with_echo_and_acks_close_the_ledger_over_an_old_history() {
     let ledger = trial.ledger;
     assert_eq!(ledger["imbalance"], 0, "{ledger}");
     assert!(trial.gateway.is_some_and(|sent| sent.per_s > 0.0));
+    let row = |what: &str| trial.rows.get(what).copied();
+    // The posts that warmed up are counted too.
+    assert_eq!(row("deliveries whatsapp read"), Some(900));
+    assert_eq!(row("attempts sent"), Some(900));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_with_two_rules_becomes_two_messages() {
+    let usual = figure(LOAD, Start::After);
+    let trial = one_trial(Figure {
+        setup: Setup::FanOut,
+        ..usual
+    })
+    .await;
+    assert!(trial.gateway.is_some_and(|sent| sent.messages == 800));
+    assert_eq!(trial.rows.get("deliveries chat delivered"), Some(&900));
 }
 
 #[tokio::test(flavor = "multi_thread")]

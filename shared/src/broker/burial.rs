@@ -240,7 +240,7 @@ async fn fail_routing(
         event_type: message.labels.event_type.clone(),
         source_system: message.labels.source.clone(),
         state: "failed",
-        decision: json!({}),
+        decision: plans::no_decision(),
         failure_code: Some(letter.code.as_str()),
         error_message: Some("the event could not be routed".to_owned()),
         processing_time_ms: 0.0,

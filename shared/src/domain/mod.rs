@@ -9,6 +9,7 @@ pub mod credential;
 pub mod delivery;
 pub mod directory;
 pub mod event;
+pub mod expression;
 pub mod failure;
 pub mod ids;
 pub mod mask;

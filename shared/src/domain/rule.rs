@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::channel::Channel;
+use super::expression::Expression;
 use super::ids::TenantId;
 
 /// A rule, as an operator wrote it.
@@ -22,13 +23,13 @@ pub struct Rule {
     /// The only tenant it is for.
     pub tenant_id: Option<TenantId>,
     /// An expression over `event`, `payload` and `tenant`.
-    pub condition: Option<String>,
+    pub condition: Option<Expression>,
     /// Where it leads; none is a rule that says "nothing leaves".
     pub channel: Option<Channel>,
     /// The template's key.
     pub template: Option<String>,
     /// An expression that may name another template.
-    pub template_expr: Option<String>,
+    pub template_expr: Option<Expression>,
     /// The lowest number wins its channel.
     pub priority: i32,
     /// Asks for an AI answer.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{StoreResult, credentials};
 use crate::domain::directory::{ChannelAccount, Directory, Tenant};
+use crate::domain::expression::Expression;
 use crate::domain::ids::TenantId;
 use crate::domain::network::Networks;
 use crate::domain::rule::Rule;
@@ -239,10 +240,10 @@ async fn rules(conn: &mut PgConnection) -> StoreResult<Vec<Arc<Rule>>> {
                 event_type: row.event_type,
                 source_system: row.source_system,
                 tenant_id: row.tenant_id.map(TenantId),
-                condition: row.condition,
+                condition: row.condition.as_deref().map(Expression::compile),
                 channel: row.channel.parse().ok(),
                 template: row.template,
-                template_expr: row.template_expr,
+                template_expr: row.template_expr.as_deref().map(Expression::compile),
                 priority: row.priority,
                 needs_ai: row.needs_ai,
                 needs_human: row.needs_human,

@@ -23,6 +23,7 @@ pub mod ip_blocks;
 pub mod ledger;
 pub mod logs;
 pub mod outbox;
+mod plan_rows;
 pub mod plans;
 pub mod pool;
 pub mod receipts;

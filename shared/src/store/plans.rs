@@ -1,17 +1,31 @@
-//! What a batch of decisions makes: `routings`, their `deliveries`, and the messages that let these
-//! be tried. One statement, so that a batch costs one round trip and needs no transaction around it.
+//! What a batch of decisions makes: `routings`, their `deliveries` and `receipts`, and the messages
+//! that let these be tried and applied. One statement, so that a batch costs one round trip and needs
+//! no transaction around it.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 use sqlx::PgConnection;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreResult;
 use super::deliveries::NewDelivery;
-use super::outbox::{HOT_LEASE, MessageJson, NewMessage, OutboxRow};
+use super::outbox::{HOT_LEASE, NewMessage, OutboxRow};
+use super::plan_rows::{DeliveryRow, MessageRow, ReceiptRow, RoutingRow};
+use super::receipts::NewReceipt;
+
+/// The JSON of a decision: written once.
+pub type DecisionJson = Box<RawValue>;
+
+/// What is stored for an event about which nothing could be decided.
+///
+/// # Panics
+/// Never: it is JSON.
+#[must_use]
+pub fn no_decision() -> DecisionJson {
+    RawValue::from_string("{}".to_owned()).expect("because an empty object is JSON")
+}
 
 /// A decision to be stored.
 #[derive(Clone, Debug)]
@@ -35,7 +49,7 @@ pub struct NewRouting {
     /// `routed`, `unrouted` or `failed`.
     pub state: &'static str,
     /// Everything that answers "why".
-    pub decision: Value,
+    pub decision: DecisionJson,
     /// Why it failed.
     pub failure_code: Option<&'static str>,
     /// The same for a person; never a value of the payload.
@@ -44,16 +58,37 @@ pub struct NewRouting {
     pub processing_time_ms: f64,
 }
 
+/// When the commit of a statement is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is on disk.
+    #[default]
+    OnDisk,
+    /// At once; it is on disk within a second. Only where the statement is a transaction of its own and
+    /// its loss is mended by the reconciler: a crash of PostgreSQL may take it.
+    ///
+    /// A plain decision is such. PostgreSQL recovers what it has written in the order of the commits: when a
+    /// routing is gone, so is everything that saw it, and a claim that is there proves its routing. Its
+    /// event, which was on disk before it was answered, has no routing then and gets a new message. Copies
+    /// of messages of the lost rows find nothing and are dropped; their outbox ids are not given again. And
+    /// nobody is answered on a routing.
+    Soon,
+}
+
 /// Decisions to be stored, and what follows from them.
 #[derive(Debug, Default)]
 pub struct NewPlans<'a> {
+    /// When the commit is answered.
+    pub durability: Durability,
     /// Decisions, each the first of its (event, run) unless another process was quicker.
     pub routings: Vec<&'a NewRouting>,
     /// Routings that are stored already and may have deliveries made now: a redrive asked for it.
     pub decided_again: Vec<Uuid>,
     /// What the decisions planned.
     pub deliveries: Vec<&'a NewDelivery>,
-    /// The messages of deliveries that wait, each with its delivery's routing.
+    /// Evidence that the events brought, each with its routing.
+    pub receipts: Vec<(Uuid, &'a NewReceipt)>,
+    /// The messages of deliveries and receipts that wait, each with its routing.
     pub messages: Vec<(Uuid, NewMessage)>,
 }
 
@@ -63,28 +98,27 @@ pub struct StoredPlans {
     /// The routings that are the first of their (event, run), and those that were decided again.
     /// Nothing may follow from the others.
     pub routings: HashSet<Uuid>,
-    /// The messages of their deliveries; publish them after the commit.
+    /// The messages of what they made; publish them after the commit.
     pub messages: Vec<OutboxRow>,
 }
 
-/// Stores decisions that are the first of their (event, run), with their deliveries and messages.
+/// Stores decisions that are the first of their (event, run), with what follows from them.
+///
+/// Invariant: routings and receipts are sorted by event, so that two batches cannot deadlock.
 ///
 /// # Errors
 /// See [`super::StoreError`].
 pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult<StoredPlans> {
     let NewPlans {
+        durability,
         routings,
         decided_again,
         deliveries,
+        receipts,
         messages,
     } = plans;
     if routings.is_empty() && decided_again.is_empty() {
         return Ok(StoredPlans::default());
-    }
-    macro_rules! column {
-        ($rows:ident, $map:expr) => {
-            &$rows.iter().map($map).collect::<Vec<_>>()
-        };
     }
     let leased_at = Instant::now();
     let rows = sqlx::query!(
@@ -92,88 +126,71 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
         with decided as (
             insert into routings (id, event_id, run, trace_id, tenant_id, event_type, source_system, state, decision,
                                   failure_code, error_message, processing_time_ms)
-            select * from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[],
-                                 $7::text[], $8::text[], $9::jsonb[], $10::text[], $11::text[],
-                                 $12::double precision[])
+            select id, event_id, run, trace_id, tenant_id, event_type, source_system, state, decision, failure_code,
+                   error_message, processing_time_ms
+            from unnest($1::hub_new_routing[])
             on conflict (event_id, run) do nothing
             returning id
         ), lawful as (
-            select id from decided union all select unnest($13::uuid[])
+            select id from decided union all select unnest($2::uuid[])
         ), made as (
             insert into deliveries (
                 id, routing_id, ordinal, event_id, event_type, source_system, trace_id, correlation_id, tenant_id,
                 channel, channel_id, lane, rule_id, template_id, template_key, recipient, recipient_key,
                 recipient_name, body_text, body_hash, invoice_key, detail, unknown_policy, state, failure_code,
                 failure_detail, max_retries, dispatched_at, settled_at)
-            select i.*, now(), case when i.state in ('dead', 'failed') then now() end
-            from unnest($14::uuid[], $15::uuid[], $16::integer[], $17::uuid[], $18::text[], $19::text[], $20::text[],
-                        $21::text[], $22::bigint[], $23::text[], $24::text[], $25::text[], $26::bigint[],
-                        $27::bigint[], $28::text[], $29::text[], $30::text[], $31::text[], $32::text[], $33::bytea[],
-                        $34::text[], $35::jsonb[], $36::text[], $37::text[], $38::text[], $39::text[], $40::integer[])
-                 as i(id, routing_id, ordinal, event_id, event_type, source_system, trace_id, correlation_id,
-                      tenant_id, channel, channel_id, lane, rule_id, template_id, template_key, recipient,
-                      recipient_key, recipient_name, body_text, body_hash, invoice_key, detail, unknown_policy,
-                      state, failure_code, failure_detail, max_retries)
+            select i.id, i.routing_id, i.ordinal, i.event_id, i.event_type, i.source_system, i.trace_id,
+                   i.correlation_id, i.tenant_id, i.channel, i.channel_id, i.lane, i.rule_id, i.template_id,
+                   i.template_key, i.recipient, i.recipient_key, i.recipient_name, i.body_text, i.body_hash,
+                   i.invoice_key, i.detail, i.unknown_policy, i.state, i.failure_code, i.failure_detail,
+                   i.max_retries, now(), case when i.state in ('dead', 'failed') then now() end
+            from unnest($3::hub_new_delivery[]) as i
             -- `is true` keeps it a look into a hash table; a join would compare each with each.
             where (i.routing_id in (select id from lawful)) is true
+        ), heard as (
+            insert into receipts (
+                id, event_id, trace_id, kind, channel_id, level, evidence, provider_message_id,
+                gateway_correlation_id, delivery_ref, recipient_key, recipient, body_text, body_hash, provider_at)
+            select i.id, i.event_id, i.trace_id, i.kind, i.channel_id, i.level, i.evidence, i.provider_message_id,
+                   i.gateway_correlation_id, i.delivery_ref, i.recipient_key, i.recipient, i.body_text, i.body_hash,
+                   i.provider_at
+            from unnest($4::hub_new_receipt[]) as i
+            where (i.routing_id in (select id from lawful)) is true
+            on conflict (event_id) do nothing
         ), asked as (
             insert into outbox (target, subject_id, body, available_at)
-            select m.target, m.subject_id, m.body, now() + make_interval(secs => $45)
-            from unnest($41::uuid[], $42::text[], $43::uuid[], $44::jsonb[])
-                 with ordinality as m(routing_id, target, subject_id, body, place)
+            select m.target, m.subject_id, m.body, now() + make_interval(secs => $6)
+            from unnest($5::hub_planned_message[]) with ordinality as m(routing_id, target, subject_id, body, place)
             where (m.routing_id in (select id from lawful)) is true
             order by m.place
             returning id, subject_id
         )
         select id as "subject!", null::bigint as outbox_id from lawful
+        where (select set_config('synchronous_commit',
+                                 case when $7 then 'off' else current_setting('synchronous_commit') end,
+                                 true)) is not null
         union all
         select subject_id, id from asked
         "#,
-        column!(routings, |r| r.id) as &[Uuid],
-        column!(routings, |r| r.event_id) as &[Uuid],
-        column!(routings, |r| r.run) as &[i32],
-        column!(routings, |r| r.trace_id.as_str()) as &[&str],
-        column!(routings, |r| r.tenant_id) as &[Option<i64>],
-        column!(routings, |r| r.event_type.as_str()) as &[&str],
-        column!(routings, |r| r.source_system.as_str()) as &[&str],
-        column!(routings, |r| r.state) as &[&str],
-        column!(routings, |r| Json(&r.decision)) as &[Json<&Value>],
-        column!(routings, |r| r.failure_code) as &[Option<&str>],
-        column!(routings, |r| r.error_message.as_deref()) as &[Option<&str>],
-        column!(routings, |r| r.processing_time_ms) as &[f64],
+        &routings
+            .iter()
+            .map(|routing| RoutingRow::of(routing))
+            .collect::<Vec<_>>() as &[RoutingRow<'_>],
         &decided_again,
-        column!(deliveries, |d| d.id) as &[Uuid],
-        column!(deliveries, |d| d.routing_id) as &[Uuid],
-        column!(deliveries, |d| d.ordinal) as &[i32],
-        column!(deliveries, |d| d.event_id) as &[Uuid],
-        column!(deliveries, |d| d.event_type.as_str()) as &[&str],
-        column!(deliveries, |d| d.source_system.as_str()) as &[&str],
-        column!(deliveries, |d| d.trace_id.as_str()) as &[&str],
-        column!(deliveries, |d| d.correlation_id.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.tenant_id) as &[Option<i64>],
-        column!(deliveries, |d| d.channel.as_str()) as &[&str],
-        column!(deliveries, |d| d.channel_id.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.lane.as_str()) as &[&str],
-        column!(deliveries, |d| d.rule_id) as &[Option<i64>],
-        column!(deliveries, |d| d.template_id) as &[Option<i64>],
-        column!(deliveries, |d| d.template_key.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.recipient.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.recipient_key.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.recipient_name.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.body_text.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.body_hash.as_deref()) as &[Option<&[u8]>],
-        column!(deliveries, |d| d.invoice_key.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| Json(&d.detail)) as &[Json<&Value>],
-        column!(deliveries, |d| d.unknown_policy.as_str()) as &[&str],
-        column!(deliveries, |d| d.state.as_str()) as &[&str],
-        column!(deliveries, |d| d.failure_code) as &[Option<&str>],
-        column!(deliveries, |d| d.failure_detail.as_deref()) as &[Option<&str>],
-        column!(deliveries, |d| d.max_retries) as &[i32],
-        column!(messages, |m| m.0) as &[Uuid],
-        column!(messages, |m| m.1.target.as_str()) as &[&str],
-        column!(messages, |m| m.1.subject_id) as &[Uuid],
-        column!(messages, |m| Json(&m.1.body)) as &[Json<&MessageJson>],
+        &deliveries
+            .iter()
+            .map(|delivery| DeliveryRow::of(delivery))
+            .collect::<Vec<_>>() as &[DeliveryRow<'_>],
+        &receipts
+            .iter()
+            .map(|(routing, receipt)| ReceiptRow::of(*routing, receipt))
+            .collect::<Vec<_>>() as &[ReceiptRow<'_>],
+        &messages
+            .iter()
+            .map(|(routing, message)| MessageRow::of(*routing, message))
+            .collect::<Vec<_>>() as &[MessageRow<'_>],
         HOT_LEASE.as_secs_f64(),
+        durability == Durability::Soon,
     )
     .fetch_all(conn)
     .await?;

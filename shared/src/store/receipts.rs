@@ -8,6 +8,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreResult;
+use super::composite::composite;
+use super::deliveries::LockedDelivery;
+use crate::domain::delivery::DeliveryState;
 
 /// How long before an echo its send may have been claimed, for the last resort of binding, in seconds.
 const ECHO_WINDOW_S: f64 = 1800.0;
@@ -50,59 +53,126 @@ pub struct NewReceipt {
     pub provider_at: DateTime<Utc>,
 }
 
-/// Stores receipts.
+/// A receipt that is not settled, locked.
+#[derive(Clone, Debug)]
+pub struct OpenReceipt {
+    /// Its id.
+    pub id: Uuid,
+    /// `echo` or `ack`.
+    pub kind: String,
+    /// What it proves.
+    pub evidence: Option<String>,
+    /// The provider's key id.
+    pub provider_message_id: Option<String>,
+    /// The attempt that it is evidence of, where one was found.
+    pub attempt_id: Option<Uuid>,
+    /// Whether that attempt knows no key id yet.
+    pub is_nameless: bool,
+    /// That attempt's delivery, locked.
+    pub delivery: Option<LockedDelivery>,
+}
+
+/// Locks receipts that are not settled, with the deliveries of the attempts that they name for sure, in
+/// the order of design §1.10: our own delivery id, the gateway's id of the send, the provider's key id.
+///
+/// Invariant: receipts are locked before deliveries, each in the order of their ids, so that two batches
+/// cannot deadlock.
 ///
 /// # Errors
 /// See [`super::StoreError`].
-pub async fn insert(conn: &mut PgConnection, receipts: &[&NewReceipt]) -> StoreResult<()> {
-    if receipts.is_empty() {
-        return Ok(());
-    }
-    macro_rules! column {
-        ($map:expr) => {
-            &receipts.iter().map($map).collect::<Vec<_>>()
-        };
-    }
-    sqlx::query!(
-        "insert into receipts (id, event_id, trace_id, kind, channel_id, level, evidence, provider_message_id,
-                               gateway_correlation_id, delivery_ref, recipient_key, recipient, body_text, body_hash,
-                               provider_at)
-         select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::text[],
-                              $8::text[], $9::text[], $10::uuid[], $11::text[], $12::text[], $13::text[],
-                              $14::bytea[], $15::timestamptz[])
-         on conflict (event_id) do nothing",
-        column!(|r| r.id) as &[Uuid],
-        column!(|r| r.event_id) as &[Uuid],
-        column!(|r| r.trace_id.clone()) as &[String],
-        column!(|r| r.kind.to_owned()) as &[String],
-        column!(|r| r.channel_id.clone()) as &[String],
-        column!(|r| r.level) as &[Option<i32>],
-        column!(|r| r.evidence.map(str::to_owned)) as &[Option<String>],
-        column!(|r| r.provider_message_id.clone()) as &[Option<String>],
-        column!(|r| r.gateway_correlation_id.clone()) as &[Option<String>],
-        column!(|r| r.delivery_ref) as &[Option<Uuid>],
-        column!(|r| r.recipient_key.clone()) as &[Option<String>],
-        column!(|r| r.recipient.clone()) as &[Option<String>],
-        column!(|r| r.body_text.clone()) as &[Option<String>],
-        column!(|r| r.body_hash.clone()) as &[Option<Vec<u8>>],
-        column!(|r| r.provider_at) as &[DateTime<Utc>],
+pub async fn lock_open(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec<OpenReceipt>> {
+    let rows = sqlx::query!(
+        r#"
+        with open as (
+            select r.id, r.kind, r.evidence, r.channel_id, r.provider_message_id, r.gateway_correlation_id,
+                   r.delivery_ref
+            from receipts r where r.id = any($1) and r.state in ('pending', 'unbound')
+            order by r.id for update
+        ), bound as (
+            select o.id, o.kind, o.evidence, o.provider_message_id, a.id as attempt_id, a.delivery_id,
+                   a.provider_message_id is null as is_nameless
+            from open o
+            -- The first that is found: `coalesce` looks no further. The limit keeps it a look-up for each.
+            left join lateral (
+                select a.id, a.delivery_id, a.provider_message_id from delivery_attempts a
+                where a.id = coalesce(
+                    (select a.id from delivery_attempts a
+                     where a.delivery_id = o.delivery_ref order by a.claimed_at desc limit 1),
+                    (select a.id from delivery_attempts a
+                     where a.gateway_correlation_id = o.gateway_correlation_id and a.channel_id = o.channel_id
+                     order by a.claimed_at desc limit 1),
+                    (select a.id from delivery_attempts a
+                     where a.provider_message_id = o.provider_message_id and a.channel_id = o.channel_id
+                     order by a.claimed_at desc limit 1))
+                limit 1
+            ) a on true
+        )
+        select b.id as "id!", b.kind as "kind!", b.evidence, b.provider_message_id, b.attempt_id,
+               b.is_nameless as "is_nameless!", d.id as "delivery_id?", d.state as "state?", d.failure_code,
+               d.generation as "generation?", d.attempt_count as "attempt_count?", d.event_id as "event_id?",
+               d.event_type as "event_type?", d.source_system as "source_system?", d.trace_id as "trace_id?",
+               d.tenant_id, d.channel as "channel?", d.channel_id, d.lane as "lane?", d.template_key,
+               d.created_at as "created_at?"
+        from (select id, kind, evidence, provider_message_id, attempt_id, delivery_id, is_nameless
+              from bound where delivery_id is not null order by delivery_id) b
+        cross join lateral (
+            select d.id, d.state, d.failure_code, d.generation, d.attempt_count, d.event_id, d.event_type,
+                   d.source_system, d.trace_id, d.tenant_id, d.channel, d.channel_id, d.lane, d.template_key,
+                   d.created_at
+            from deliveries d where d.id = b.delivery_id for update
+        ) d
+        union all
+        select id, kind, evidence, provider_message_id, null, true, null, null, null, null, null, null, null, null,
+               null, null, null, null, null, null, null
+        from bound where delivery_id is null
+        "#,
+        ids,
     )
-    .execute(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(())
+    let mut open: Vec<OpenReceipt> = rows
+        .into_iter()
+        .map(|row| OpenReceipt {
+            id: row.id,
+            kind: row.kind,
+            evidence: row.evidence,
+            provider_message_id: row.provider_message_id,
+            attempt_id: row.attempt_id,
+            is_nameless: row.is_nameless,
+            delivery: (|| {
+                Some(LockedDelivery {
+                    id: row.delivery_id?,
+                    state: row.state?,
+                    failure_code: row.failure_code,
+                    generation: row.generation?,
+                    attempt_count: row.attempt_count?,
+                    event_id: row.event_id?,
+                    event_type: row.event_type?,
+                    source_system: row.source_system?,
+                    trace_id: row.trace_id?,
+                    tenant_id: row.tenant_id,
+                    channel: row.channel?,
+                    channel_id: row.channel_id,
+                    lane: row.lane?,
+                    template_key: row.template_key,
+                    created_at: row.created_at?,
+                })
+            })(),
+        })
+        .collect();
+    open.sort_by_key(|receipt| receipt.id);
+    Ok(open)
 }
 
-/// A receipt that is not settled, with what it binds to as far as is known.
+/// An echo that names no send of ours for sure, with the one that it may be of.
 #[derive(Clone, Debug)]
-pub struct OpenReceipt {
+pub struct UnexplainedEcho {
     /// Its id.
     pub id: Uuid,
     /// The event that brought it.
     pub event_id: Uuid,
     /// The event's trace.
     pub trace_id: String,
-    /// `echo` or `ack`.
-    pub kind: String,
     /// The account's slug.
     pub channel_id: String,
     /// What it proves.
@@ -113,12 +183,14 @@ pub struct OpenReceipt {
     pub recipient_key: Option<String>,
     /// The address of the recipient.
     pub recipient: Option<String>,
-    /// The text of an echo.
+    /// Its text.
     pub body_text: Option<String>,
     /// When it happened.
     pub provider_at: DateTime<Utc>,
     /// The attempt that it is evidence of, where one was found.
     pub attempt_id: Option<Uuid>,
+    /// Whether that attempt knows no key id yet.
+    pub is_nameless: bool,
     /// That attempt's delivery.
     pub delivery_id: Option<Uuid>,
     /// Our own delivery id, where the echo carries one.
@@ -131,15 +203,17 @@ pub struct OpenReceipt {
     pub age_s: f64,
 }
 
-/// Locks receipts that are not settled, with what each binds to, in the order of design §1.10:
-/// our own delivery id, the gateway's id of the send, the provider's key id, and last the account
-/// with recipient and text, when just one send is open.
+/// Locks echoes that are not settled, and looks for what each is of: as [`lock_open`], and last by the
+/// account with recipient and text, when just one send is open. The caller locks their deliveries.
 ///
 /// # Errors
 /// See [`super::StoreError`].
-pub async fn lock_open(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec<OpenReceipt>> {
+pub async fn lock_unexplained(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+) -> StoreResult<Vec<UnexplainedEcho>> {
     let rows = sqlx::query_as!(
-        OpenReceipt,
+        UnexplainedEcho,
         r#"
         with open as (
             select r.id, r.event_id, r.trace_id, r.kind, r.channel_id, r.evidence, r.provider_message_id,
@@ -148,12 +222,11 @@ pub async fn lock_open(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec
             from receipts r where r.id = any($1) and r.state in ('pending', 'unbound')
             order by r.id for update
         )
-        select o.id, o.event_id, o.trace_id, o.kind, o.channel_id, o.evidence, o.provider_message_id,
+        select o.id, o.event_id, o.trace_id, o.channel_id, o.evidence, o.provider_message_id,
                o.recipient_key, o.recipient, o.body_text, o.provider_at, o.delivery_ref,
                extract(epoch from now() - o.created_at)::double precision as "age_s!",
                coalesce(guess.same_text, 0) as "same_text!",
-               coalesce(sure.attempt_id, guessed.id) as "attempt_id?",
-               coalesce(sure.delivery_id, guessed.delivery_id) as "delivery_id?",
+               a.id as "attempt_id?", a.delivery_id as "delivery_id?", a.provider_message_id is null as "is_nameless!",
                coalesce(guess.candidates, 0) as "candidates!"
         from open o
         left join lateral (
@@ -201,9 +274,9 @@ pub async fn lock_open(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec
         ) guess on true
         -- Some echoes carry no text (samples/hub 11): then the only send to that recipient whose id of
         -- the gateway we never learnt.
-        left join delivery_attempts guessed on guessed.id = case
+        left join delivery_attempts a on a.id = coalesce(sure.attempt_id, case
             when guess.possible = 1 then guess.attempt_id
-            when guess.nameless = 1 and o.body_hash is null then guess.nameless_id end
+            when guess.nameless = 1 and o.body_hash is null then guess.nameless_id end)
         order by o.id
         "#,
         ids,
@@ -213,6 +286,19 @@ pub async fn lock_open(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec
     .fetch_all(conn)
     .await?;
     Ok(rows)
+}
+
+/// A delivery that evidence moves.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// The delivery.
+    pub id: Uuid,
+    /// The state it was locked in.
+    pub from: DeliveryState,
+    /// The state it moves to.
+    pub to: DeliveryState,
+    /// Why, where the evidence is of a failure.
+    pub failure_code: Option<&'static str>,
 }
 
 /// What became of a receipt.
@@ -228,45 +314,109 @@ pub struct Settlement {
     pub attempt_id: Option<Uuid>,
     /// What it did, or why it did nothing.
     pub effect: Option<String>,
+    /// The key id that it tells its attempt, where that has none.
+    pub key_id: Option<String>,
 }
 
-/// Writes what became of receipts, and gives attempts the key id that their echo brought.
+/// Writes what evidence did, in one statement: deliveries move by compare-and-set, as
+/// [`super::deliveries::change_states`] has it, receipts are settled, and attempts get the key id that
+/// their echo brought. Answers the attempts that got one: receipts may wait for them.
 ///
 /// # Errors
 /// See [`super::StoreError`].
-pub async fn settle(conn: &mut PgConnection, settlements: &[Settlement]) -> StoreResult<()> {
+pub async fn apply(
+    conn: &mut PgConnection,
+    moves: &[Move],
+    settlements: &[Settlement],
+) -> StoreResult<Vec<Uuid>> {
     if settlements.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    macro_rules! column {
-        ($map:expr) => {
-            &settlements.iter().map($map).collect::<Vec<_>>()
-        };
-    }
-    sqlx::query!(
-        "with input as (
-             select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[])
-                 as i(id, state, delivery_id, attempt_id, effect)
+    let named = sqlx::query_scalar!(
+        "with moved as (
+             update deliveries d
+             set state = i.new_state, updated_at = now(),
+                 failure_code = case when i.new_state in ('sent', 'delivered', 'read') then null
+                                     else coalesce(i.failure_code, d.failure_code) end,
+                 held_reason = null, next_attempt_at = null,
+                 sent_at = case when i.new_state in ('sent', 'delivered', 'read') then coalesce(d.sent_at, now())
+                                else d.sent_at end,
+                 delivered_at = case when i.new_state in ('delivered', 'read') then coalesce(d.delivered_at, now())
+                                     else d.delivered_at end,
+                 read_at = case when i.new_state = 'read' then coalesce(d.read_at, now()) else d.read_at end,
+                 settled_at = coalesce(d.settled_at, now())
+             from unnest($1::hub_delivery_move[]) as i
+             where d.id = i.id and d.state = i.old_state
          ), settled as (
              update receipts r
              set state = i.state, delivery_id = i.delivery_id, attempt_id = i.attempt_id, effect = i.effect,
                  applied_at = case when i.state = 'applied' then now() end
-             from input i
-             where r.id = i.id and r.state in ('pending', 'unbound') and r.state is distinct from i.state
-             returning r.attempt_id, r.provider_message_id
+             from unnest($2::hub_settled_receipt[]) as i
+             where r.id = i.id and r.state in ('pending', 'unbound') and r.state <> i.state
+             returning r.id
          )
-         update delivery_attempts a set provider_message_id = s.provider_message_id
-         from settled s
-         where a.id = s.attempt_id and a.provider_message_id is null and s.provider_message_id is not null",
-        column!(|s| s.id) as &[Uuid],
-        column!(|s| s.state.to_owned()) as &[String],
-        column!(|s| s.delivery_id) as &[Option<Uuid>],
-        column!(|s| s.attempt_id) as &[Option<Uuid>],
-        column!(|s| s.effect.clone()) as &[Option<String>],
+         update delivery_attempts a set provider_message_id = i.key_id
+         from unnest($2::hub_settled_receipt[]) as i
+         where a.id = i.attempt_id and i.key_id is not null and a.provider_message_id is null
+           and (i.id in (select id from settled)) is true
+         returning a.id",
+        &moves.iter().map(MoveRow::of).collect::<Vec<_>>() as &[MoveRow<'_>],
+        &settlements
+            .iter()
+            .map(SettlementRow::of)
+            .collect::<Vec<_>>() as &[SettlementRow<'_>],
     )
-    .execute(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(())
+    Ok(named)
+}
+
+/// `hub_delivery_move`
+#[derive(sqlx::Encode)]
+struct MoveRow<'a> {
+    id: Uuid,
+    old_state: &'static str,
+    new_state: &'static str,
+    failure_code: Option<&'a str>,
+}
+
+composite!(MoveRow, "hub_delivery_move");
+
+impl<'a> MoveRow<'a> {
+    fn of(one: &'a Move) -> Self {
+        Self {
+            id: one.id,
+            old_state: one.from.as_str(),
+            new_state: one.to.as_str(),
+            failure_code: one.failure_code,
+        }
+    }
+}
+
+/// `hub_settled_receipt`
+#[derive(sqlx::Encode)]
+struct SettlementRow<'a> {
+    id: Uuid,
+    state: &'static str,
+    delivery_id: Option<Uuid>,
+    attempt_id: Option<Uuid>,
+    effect: Option<&'a str>,
+    key_id: Option<&'a str>,
+}
+
+composite!(SettlementRow, "hub_settled_receipt");
+
+impl<'a> SettlementRow<'a> {
+    fn of(settlement: &'a Settlement) -> Self {
+        Self {
+            id: settlement.id,
+            state: settlement.state,
+            delivery_id: settlement.delivery_id,
+            attempt_id: settlement.attempt_id,
+            effect: settlement.effect.as_deref(),
+            key_id: settlement.key_id.as_deref(),
+        }
+    }
 }
 
 /// Gives up a receipt whose message could not be handled; false when it does not wait in that

@@ -3,11 +3,12 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::StoreResult;
 use super::deliveries::NewDelivery;
-use super::plans::NewRouting;
+use super::plans::{DecisionJson, NewRouting};
 
 /// A delivery that waits to be planned again.
 #[derive(Clone, Debug)]
@@ -182,7 +183,7 @@ pub async fn decide_again(
         column!(|r| r.generation) as &[i32],
         column!(|r| r.tenant_id) as &[Option<i64>],
         column!(|r| r.state.to_owned()) as &[String],
-        column!(|r| r.decision.clone()) as &[serde_json::Value],
+        column!(|r| Json(&r.decision)) as &[Json<&DecisionJson>],
         column!(|r| r.failure_code.map(str::to_owned)) as &[Option<String>],
         column!(|r| r.error_message.clone()) as &[Option<String>],
         column!(|r| r.processing_time_ms) as &[f64],

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::event::Kind;
 use super::fleet::Workers;
 use super::post::{Load, Pace};
 
@@ -56,6 +57,44 @@ pub enum Setup {
         /// How long its answers take.
         by: Duration,
     },
+    /// A rule that makes of each event a message on the thread of an order, besides the WhatsApp
+    /// message: of each channel one rule wins, and for these two there is a driver.
+    FanOut,
+}
+
+impl Setup {
+    /// What is posted.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::FanOut => Kind::WithThread,
+            Self::Plain
+            | Self::History(_)
+            | Self::SlowRecipient { .. }
+            | Self::Strangers { .. } => Kind::Plain,
+        }
+    }
+
+    /// How many messages an event becomes.
+    #[must_use]
+    pub const fn messages(self) -> u64 {
+        match self {
+            Self::FanOut => 2,
+            Self::Plain
+            | Self::History(_)
+            | Self::SlowRecipient { .. }
+            | Self::Strangers { .. } => 1,
+        }
+    }
+
+    /// Whether the n-th event of a trial is for a recipient at whom the gateway is slow.
+    #[must_use]
+    pub const fn is_slow(self, nth: u64) -> bool {
+        match self {
+            Self::SlowRecipient { every, .. } => nth.is_multiple_of(every),
+            Self::Plain | Self::History(_) | Self::Strangers { .. } | Self::FanOut => false,
+        }
+    }
 }
 
 const ONE: Workers = Workers {
@@ -101,6 +140,11 @@ const BESIDE_STRANGERS: &[(&str, &str)] = &[
     ("posts repeated", "/accepted/repeated"),
     ("strangers refused/s", "/strangers/per_s"),
     ("ingest MiB", "/processes/ingest/peak_mib"),
+];
+const FAN_OUT: &[(&str, &str)] = &[
+    ("events/s", "/gateway/events_per_s"),
+    ("messages/s", "/gateway/per_s"),
+    ("CPU µs/event", "/cpu_us_per_event"),
 ];
 const FLOOD: &[(&str, &str)] = &[
     ("accepted/s", "/accepted/per_s"),
@@ -176,6 +220,18 @@ pub fn all() -> Vec<Figure> {
                 WHOLE_WAY,
             )
         },
+        Figure {
+            setup: Setup::FanOut,
+            ..plain(
+                "fan-out-2",
+                "each event to WhatsApp and to the thread of its order, echo and acks off",
+                Load {
+                    events: 40_000,
+                    ..SUSTAINED
+                },
+                FAN_OUT,
+            )
+        },
         plain(
             "rate-200",
             "latency at 200 events/s",
@@ -241,7 +297,7 @@ pub fn all() -> Vec<Figure> {
             },
             ..plain(
                 "slow-recipient",
-                "200 events/s, one of a hundred for a recipient at whom the gateway takes 10 s",
+                "latency of the others at 200 events/s, one of a hundred for a recipient at whom the gateway takes 10 s",
                 rate(200, 60),
                 LATENCY,
             )

@@ -1,5 +1,6 @@
 //! A Posto of its own for one trial: a fresh database, fresh queues, and every service a process.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -352,6 +353,32 @@ impl Fleet {
             .get(format!("{}/admin/ledger", self.admin))
             .bearer_auth(ADMIN_TOKEN);
         Ok(request.send().await?.error_for_status()?.json().await?)
+    }
+
+    /// Waits until a query that counts rows (`what`, `how_many`) answers just this, and answers it.
+    ///
+    /// # Errors
+    /// It does not come to that within the bound: the message tells what there is instead.
+    pub async fn until_rows(
+        &self,
+        query: &str,
+        expected: &BTreeMap<String, i64>,
+    ) -> anyhow::Result<BTreeMap<String, i64>> {
+        let begun = Instant::now();
+        loop {
+            let rows: Vec<(String, i64)> = sqlx::query_as(AssertSqlSafe(query.to_owned()))
+                .fetch_all(&self.db)
+                .await?;
+            let rows = rows.into_iter().collect();
+            if rows == *expected {
+                return Ok(rows);
+            }
+            ensure!(
+                begun.elapsed() < BOUND,
+                "expected {expected:?}, there are {rows:?}"
+            );
+            tokio::time::sleep(LOOK_EVERY * 10).await;
+        }
     }
 
     /// The one number that a query answers.

@@ -26,6 +26,17 @@ const WARM_UP: Load = Load {
     connections: 16,
     pace: Pace::InFlight(100),
 };
+/// The second rule of a fan-out.
+const THREAD_RULE: &str = "
+    insert into routing_rules (name, event_type, channel, priority)
+    values ('load-fan-out', 'billing.invoice.overdue', 'chat', 30)";
+/// What the load led to, without the history that a figure begins with: the ids tell their time.
+const ROWS: &str = "
+    select concat_ws(' ', 'deliveries', channel, state) as what, count(*) as how_many
+    from deliveries where id >= hub_uuid_floor(now() - interval '7 days') group by channel, state
+    union all
+    select concat_ws(' ', 'attempts', outcome), count(*)
+    from delivery_attempts where id >= hub_uuid_floor(now() - interval '7 days') group by outcome";
 /// How often the memory of the processes is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -51,8 +62,11 @@ pub struct Trial {
     pub disk_bytes_per_event: f64,
     /// The database alone.
     pub database_bytes_per_event: f64,
-    /// The ledger at the end.
+    /// The ledger at the end, as ingest last counted it.
     pub ledger: Value,
+    /// What this fleet's events led to, counted at the end: deliveries by channel and state, attempts
+    /// by outcome.
+    pub rows: BTreeMap<String, i64>,
 }
 
 /// What ingest did.
@@ -76,11 +90,13 @@ pub struct Sent {
     /// Messages.
     pub messages: u64,
     /// From the first post, or the start of the workers, to the last arrival (or the last receipt
-    /// taken), in seconds.
+    /// taken, or the last message on a thread), in seconds.
     pub seconds: f64,
     /// Messages a second.
     pub per_s: f64,
-    /// From post, or the time it was due, to the gateway.
+    /// Events a second.
+    pub events_per_s: f64,
+    /// From post, or the time it was due, to the gateway; without those at whom it is slow.
     pub latency_ms: Option<Latency>,
 }
 
@@ -106,6 +122,9 @@ pub async fn run(
             json!({ "echo": false, "acks": [] })
         };
         fleet.gateway.set(&echo).await?;
+        if figure.setup == Setup::FanOut {
+            fleet.run_sql(THREAD_RULE).await?;
+        }
         if figure.start == Start::Before {
             fleet.start_workers();
             fleet.workers_ready().await?;
@@ -142,7 +161,7 @@ async fn warm_up(figure: &Figure, fleet: &Fleet) -> anyhow::Result<u64> {
     };
     let load = Load { pace, ..WARM_UP };
     let window = Window::of(load.pace);
-    let (target, events) = (fleet.target(), Events::new());
+    let (target, events) = (fleet.target(), Events::from(0, figure.setup.kind()));
     let posting = post(&target, load, &events, &window);
     if figure.start == Start::Before {
         let arrived = fleet
@@ -157,7 +176,8 @@ async fn warm_up(figure: &Figure, fleet: &Fleet) -> anyhow::Result<u64> {
 
 async fn prepare(figure: &Figure, fleet: &Fleet, warmed: u64) -> anyhow::Result<()> {
     match figure.setup {
-        Setup::Plain | Setup::Strangers { .. } => {}
+        // The rule of a fan-out is there before the workers are.
+        Setup::Plain | Setup::FanOut | Setup::Strangers { .. } => {}
         Setup::History(events) => history::make(fleet, events).await?,
         Setup::SlowRecipient { every, by } => {
             let slow: Vec<String> = (warmed..warmed + figure.load.events)
@@ -176,7 +196,8 @@ async fn measure(figure: &Figure, fleet: &mut Fleet, warmed: u64) -> anyhow::Res
     let watch = Arc::new(Mutex::new(Watch::begin(fleet.watched().await?)));
     let looking = tokio::spawn(keep_looking(Arc::clone(&watch)));
     let expected = usize::try_from(warmed + load.events)?;
-    let (target, events, window) = (fleet.target(), Events::from(warmed), Window::of(load.pace));
+    let events = Events::from(warmed, figure.setup.kind());
+    let (target, window) = (fleet.target(), Window::of(load.pace));
     let strangers = match figure.setup {
         Setup::Strangers { connections } => Some(Flood::begin(&target, connections)?),
         _ => None,
@@ -204,6 +225,11 @@ async fn measure(figure: &Figure, fleet: &mut Fleet, warmed: u64) -> anyhow::Res
         let arrived = fleet.gateway.until_arrived(expected, &window);
         tokio::try_join!(arrived, fleet.workers_ready())?;
     }
+    let expected_rows = expected_rows(figure, warmed);
+    if figure.setup == Setup::FanOut {
+        // The gateway sees nothing of threads.
+        fleet.until_rows(ROWS, &expected_rows).await?;
+    }
     let gateway = match figure.start {
         Start::Never => None,
         Start::Before | Start::After => {
@@ -211,6 +237,7 @@ async fn measure(figure: &Figure, fleet: &mut Fleet, warmed: u64) -> anyhow::Res
         }
     };
     let ledger = fleet.at_rest().await?;
+    let rows = fleet.until_rows(ROWS, &expected_rows).await?;
     looking.abort();
     // The task is over or will be at its next await; nobody else holds the watch.
     let _ended = looking.await;
@@ -245,7 +272,25 @@ async fn measure(figure: &Figure, fleet: &mut Fleet, warmed: u64) -> anyhow::Res
         disk_bytes_per_event: (grown.all() - written.all()) as f64 / load.events as f64,
         database_bytes_per_event: (grown.database - written.database) as f64 / load.events as f64,
         ledger,
+        rows,
     })
+}
+
+/// What everything that was posted must have led to by the end: each message once, by one attempt, and
+/// with acks read.
+fn expected_rows(figure: &Figure, warmed: u64) -> BTreeMap<String, i64> {
+    let posted = i64::try_from(warmed + figure.load.events).unwrap_or(i64::MAX);
+    let mut rows = BTreeMap::new();
+    if figure.start != Start::Never {
+        let state = if figure.echo { "read" } else { "sent" };
+        rows.insert(format!("deliveries whatsapp {state}"), posted);
+        if figure.setup == Setup::FanOut {
+            rows.insert("deliveries chat delivered".to_owned(), posted);
+        }
+        let messages = i64::try_from(figure.setup.messages()).unwrap_or(i64::MAX);
+        rows.insert("attempts sent".to_owned(), posted * messages);
+    }
+    rows
 }
 
 /// Posts all, and looks at the memory whenever another quarter of the events is posted.
@@ -284,7 +329,7 @@ async fn sent(
     posted: &Posted,
     (begun, begun_us, warmed): (Instant, i64, u64),
 ) -> anyhow::Result<Sent> {
-    let until_webhooks_taken = begun.elapsed().as_secs_f64();
+    let until_now = begun.elapsed().as_secs_f64();
     let warmed = usize::try_from(warmed)?;
     let arrivals = fleet.gateway.arrivals(warmed + posted.at_us.len()).await?;
     let arrivals: Vec<i64> = arrivals[warmed..]
@@ -298,25 +343,31 @@ async fn sent(
         reason = "a run is far shorter than 2^52 µs"
     )]
     let until_arrived = (last - begun_us) as f64 / 1e6;
-    let seconds = if figure.echo {
-        until_webhooks_taken
+    let seconds = if figure.echo || figure.setup == Setup::FanOut {
+        until_now
     } else {
         until_arrived
     };
     let latencies = arrivals
         .iter()
         .zip(&posted.at_us)
-        .map(|(arrived, posted)| arrived - posted)
+        .zip(0..)
+        .filter(|(_, nth)| !figure.setup.is_slow(*nth))
+        .map(|((arrived, posted), _)| arrived - posted)
         .collect();
     #[expect(
         clippy::cast_precision_loss,
         reason = "runs have far fewer than 2^52 events"
     )]
-    let per_s = figure.load.events as f64 / seconds;
+    let events_per_s = figure.load.events as f64 / seconds;
+    let each = figure.setup.messages();
+    #[expect(clippy::cast_precision_loss, reason = "it is one or two")]
+    let per_s = events_per_s * each as f64;
     Ok(Sent {
-        messages: figure.load.events,
+        messages: figure.load.events * each,
         seconds,
         per_s,
+        events_per_s,
         latency_ms: Latency::of(latencies),
     })
 }
