@@ -141,13 +141,14 @@ impl Lab {
             worker: "lab".to_owned(),
             lease: Duration::from_secs(600),
         };
+        let receipts = Batcher::start(apply(), config, &lifecycle.work.tasks);
         Self {
             apply: apply(),
             pool,
             claim,
             record,
             reaper,
-            receipts: Batcher::start(apply(), config, &lifecycle.work.tasks),
+            receipts,
             known: Mutex::new(known),
             clock,
             _lifecycle: lifecycle,

@@ -59,7 +59,7 @@ impl Buried {
             queue: Queue::Work(message.work.queue()),
             message: Some(message.clone()),
             body: Vec::new(),
-            headers: Map::new(),
+            headers: Map::new().into(),
             delivery_count: 0,
         };
         self.burial.bury(item).await.expect("a record");

@@ -237,7 +237,7 @@ fn event(key: &str) -> NewEvent {
         direction: None,
         contact_key: None,
         invoice_key: None,
-        message: json!({}),
+        message: shared::store::outbox::MessageJson::default(),
     }
 }
 
@@ -271,7 +271,7 @@ async fn two_sweepers_never_lease_one_row(pool: PgPool) {
         .map(|_| NewMessage {
             target: "hub.events.route".to_owned(),
             subject_id: Uuid::new_v4(),
-            body: json!({}),
+            body: shared::store::outbox::MessageJson::default(),
             headers: None,
         })
         .collect();

@@ -120,6 +120,11 @@ fn opens(credential: &Credential, directory: &Directory, now: DateTime<Utc>) -> 
     credential.is_alive(now) && directory.sources.contains(&credential.source_system)
 }
 
+/// Whether a request carries a key, right or wrong.
+pub(super) fn presents_a_key(headers: &HeaderMap) -> bool {
+    presented(headers).is_some()
+}
+
 fn presented(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers
         .get("x-event-secret")

@@ -21,7 +21,7 @@ use super::auth::Caller;
 use super::forms::{self, Form, HeaderKey, Posted};
 use super::headers::{given_trace, media_of};
 use super::problem::{Code, FieldError, Problem};
-use super::{ApiState, LARGEST_EVENT, read_body};
+use super::{ApiState, LARGEST_EVENT, read_body, signed};
 use crate::accept::{AcceptRequest, Accepted, Arrival};
 use crate::story;
 
@@ -33,8 +33,14 @@ pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Res
     let now = state.clock.now();
     let headers = request.headers().clone();
     let client = state.guard.proxies.client_of_request(&request);
-    let caller = match state.admit(&headers, client, now) {
-        Ok(caller) => caller,
+    let admitted = if signed::is_signed(&headers) {
+        Box::pin(state.admit_signed(request, client, now)).await
+    } else {
+        let caller = state.admit(&headers, client, now);
+        caller.map(|caller| (caller, request))
+    };
+    let (caller, request) = match admitted {
+        Ok(admitted) => admitted,
         Err(problem) => return state.turn_away("events", client, problem).await,
     };
     let door = Door {

@@ -9,6 +9,7 @@ mod forms;
 mod headers;
 pub(crate) mod problem;
 pub(crate) mod refusals;
+mod signed;
 pub(crate) mod uses;
 pub(crate) mod webhooks;
 

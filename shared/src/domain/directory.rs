@@ -167,16 +167,14 @@ impl Directory {
         networks.is_none_or(|networks| networks.contains(address))
     }
 
-    /// What a source may sign with now, the newest first; the caller tries each. None: its signed
-    /// requests are refused.
-    pub fn signing_keys_of(
-        &self,
-        source: &str,
-        now: DateTime<Utc>,
-    ) -> impl Iterator<Item = &SigningKey> {
-        let enabled = self.sources.iter().any(|own| own == source);
-        let keys = self.signing_keys.get(source).filter(|_| enabled);
-        keys.into_iter()
+    /// What enabled sources may sign with now; the caller tries each, for a signed request does not
+    /// say who signed it. None: signed requests are refused.
+    pub fn signing_keys(&self, now: DateTime<Utc>) -> impl Iterator<Item = &SigningKey> {
+        let enabled = self
+            .sources
+            .iter()
+            .filter_map(|source| self.signing_keys.get(source));
+        enabled
             .flatten()
             .filter(move |key| key.credential.is_alive(now))
     }

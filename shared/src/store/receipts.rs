@@ -380,7 +380,7 @@ struct MoveRow<'a> {
     failure_code: Option<&'a str>,
 }
 
-composite!(MoveRow, "hub_delivery_move");
+composite!(MoveRow<'_>, "hub_delivery_move");
 
 impl<'a> MoveRow<'a> {
     fn of(one: &'a Move) -> Self {
@@ -404,7 +404,7 @@ struct SettlementRow<'a> {
     key_id: Option<&'a str>,
 }
 
-composite!(SettlementRow, "hub_settled_receipt");
+composite!(SettlementRow<'_>, "hub_settled_receipt");
 
 impl<'a> SettlementRow<'a> {
     fn of(settlement: &'a Settlement) -> Self {
