@@ -10,6 +10,7 @@ use shared::domain::credential::Credential;
 use shared::domain::directory::Directory;
 use shared::domain::ids::TenantId;
 use shared::source::DoorSecrets;
+use shared::source::standard_webhooks::Signed;
 
 /// The bootstrap key (`EVENT_INGESTION_SECRET`) and the sources it is valid for.
 #[derive(Debug, Default)]
@@ -97,15 +98,23 @@ impl Caller {
     }
 }
 
-/// Finds the caller by `Authorization: Bearer …` or `X-Event-Secret`. A credential is looked up by
-/// the hash of its secret, so the time taken tells nothing of it.
+/// Whether a request shows no key and may be signed instead: its body is needed to know who it is.
+pub(crate) fn is_signed(headers: &HeaderMap, now: DateTime<Utc>) -> bool {
+    presented(headers).is_none() && Signed::of(headers, now).is_ok()
+}
+
+/// Finds the caller by `Authorization: Bearer …` or `X-Event-Secret`; where neither is shown, by the
+/// signature of the body. A key is looked up by the hash of its secret, so the time taken tells
+/// nothing of it.
 pub(crate) fn caller(
     headers: &HeaderMap,
-    directory: &Directory,
-    bootstrap: &Bootstrap,
+    signed_body: Option<&[u8]>,
+    (directory, bootstrap): (&Directory, &Bootstrap),
     now: DateTime<Utc>,
 ) -> Option<Caller> {
-    let presented = presented(headers)?;
+    let Some(presented) = presented(headers) else {
+        return signer(headers, signed_body?, directory, now);
+    };
     let hash: [u8; 32] = Sha256::digest(presented).into();
     if let Some(credential) = directory.credentials.get(&hash) {
         return opens(credential, directory, now).then(|| Caller::Known(Arc::clone(credential)));
@@ -114,6 +123,20 @@ pub(crate) fn caller(
         let enabled = |source: &&String| directory.sources.contains(source);
         Caller::Bootstrap(bootstrap.sources.iter().filter(enabled).cloned().collect())
     })
+}
+
+/// Whoever signed the body. No header names the signer, so every signing secret that opens is tried.
+fn signer(
+    headers: &HeaderMap,
+    body: &[u8],
+    directory: &Directory,
+    now: DateTime<Utc>,
+) -> Option<Caller> {
+    let signed = Signed::of(headers, now).ok()?;
+    let keys = directory.signing_keys.values().flatten();
+    keys.filter(|key| opens(&key.credential, directory, now))
+        .find(|key| signed.verify(key.secret.expose(), body).is_ok())
+        .map(|key| Caller::Known(Arc::clone(&key.credential)))
 }
 
 fn opens(credential: &Credential, directory: &Directory, now: DateTime<Utc>) -> bool {
@@ -157,7 +180,8 @@ mod tests {
     fn a_key_opens_until_its_end_and_while_its_source_is_enabled() {
         let now = SystemClock.now();
         let open = |directory: &Directory| {
-            caller(&with_key(KEY), directory, &Bootstrap::default(), now).is_some()
+            let doors = (directory, &Bootstrap::default());
+            caller(&with_key(KEY), None, doors, now).is_some()
         };
         let mut credential = Credential {
             source_system: "billing".to_owned(),

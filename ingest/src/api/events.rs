@@ -17,11 +17,11 @@ use shared::store::logs::NewLog;
 use shared::store::{StoreError, tenants};
 
 use super::answers::{AcceptedBody, ItemBody, ItemOutcome};
-use super::auth::Caller;
+use super::auth::{self, Caller};
 use super::forms::{self, Form, HeaderKey, Posted};
 use super::headers::{given_trace, media_of};
 use super::problem::{Code, FieldError, Problem};
-use super::{ApiState, LARGEST_EVENT, read_body};
+use super::{ApiState, LARGEST_EVENT, read_body, with_body};
 use crate::accept::{AcceptRequest, Accepted, Arrival};
 use crate::story;
 
@@ -33,7 +33,15 @@ pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Res
     let now = state.clock.now();
     let headers = request.headers().clone();
     let client = state.guard.proxies.client_of_request(&request);
-    let caller = match state.admit(&headers, client, now) {
+    let (request, signed_body) = if auth::is_signed(&headers, now) {
+        match with_body(request, LARGEST_EVENT).await {
+            Ok((request, body)) => (request, Some(body)),
+            Err(problem) => return state.turn_away("events", client, problem).await,
+        }
+    } else {
+        (request, None)
+    };
+    let caller = match state.admit(&headers, signed_body.as_deref(), client, now) {
         Ok(caller) => caller,
         Err(problem) => return state.turn_away("events", client, problem).await,
     };
@@ -451,7 +459,7 @@ pub(crate) async fn get(
     id: Result<Path<EventId>, PathRejection>,
 ) -> Response {
     let client = state.guard.proxies.client_of(&extensions, &headers);
-    let caller = match state.admit(&headers, client, state.clock.now()) {
+    let caller = match state.admit(&headers, None, client, state.clock.now()) {
         Ok(caller) => caller,
         Err(problem) => return state.turn_away("events", client, problem).await,
     };

@@ -69,11 +69,13 @@ impl ApiState {
     pub(crate) fn admit(
         &self,
         headers: &HeaderMap,
+        signed_body: Option<&[u8]>,
         client: IpAddr,
         now: DateTime<Utc>,
     ) -> Result<Caller, Problem> {
         let directory = self.directory.get();
-        let caller = auth::caller(headers, &directory, &self.bootstrap, now);
+        let doors = (&*directory, &*self.bootstrap);
+        let caller = auth::caller(headers, signed_body, doors, now);
         let is_known = matches!(caller, Some(Caller::Known(_)));
         if let (false, Some(seconds)) = (is_known, self.guard.shut_out(client)) {
             return Err(shut_out(seconds));
@@ -129,7 +131,7 @@ impl ApiState {
         self.guard.failed(client);
         Problem::new(
             Code::Unauthenticated,
-            "send the source's credential as `Authorization: Bearer …`",
+            "send the source's credential as `Authorization: Bearer …`, or sign as Standard Webhooks has it",
         )
     }
 
@@ -211,6 +213,17 @@ pub(crate) async fn read_body(request: Request, largest: usize) -> Result<Bytes,
             "the body took too long to arrive",
         )),
     }
+}
+
+/// The request with its body read: a signature is over the raw bytes.
+pub(crate) async fn with_body(
+    request: Request,
+    largest: usize,
+) -> Result<(Request, Bytes), Problem> {
+    let (parts, body) = request.into_parts();
+    let read = Request::from_parts(parts.clone(), body);
+    let bytes = read_body(read, largest).await?;
+    Ok((Request::from_parts(parts, Body::from(bytes.clone())), bytes))
 }
 
 fn is_length_limit(error: &axum::Error) -> bool {

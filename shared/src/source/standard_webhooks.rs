@@ -61,12 +61,6 @@ pub struct Signed<'a> {
     signatures: Vec<Vec<u8>>,
 }
 
-/// Whether a request claims to be signed.
-#[must_use]
-pub fn is_signed(headers: &HeaderMap) -> bool {
-    headers.contains_key("webhook-signature")
-}
-
 impl<'a> Signed<'a> {
     /// Reads the headers; what is wrong without looking at the body is told at once.
     ///

@@ -4,5 +4,6 @@
 mod asaas;
 mod asaas_answers;
 mod owners;
+mod signed;
 mod standards;
 mod upgrades;
