@@ -1,5 +1,5 @@
 //! The commands that are no service: migrate, check-config, import. Those about keys are in
-//! [`crate::key_commands`].
+//! `key_commands`.
 
 use std::path::Path;
 use std::time::Duration;
