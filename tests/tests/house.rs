@@ -615,9 +615,11 @@ fn the_runbook_has_a_row_for_every_failure_code_and_for_nothing_else() {
 fn every_metric_has_its_line_in_the_docs() {
     let page = read("docs/metrics.md");
     for source in product() {
-        for literal in source
-            .text
-            .split('"')
+        // The types of rows are called so too.
+        let lines = source.text.lines();
+        let told = lines.filter(|line| !line.starts_with("composite!("));
+        for literal in told
+            .flat_map(|line| line.split('"').skip(1).step_by(2))
             .filter(|literal| literal.starts_with("hub_") && !literal.contains(' '))
         {
             assert!(

@@ -54,7 +54,9 @@ fn metrics_in_code() -> BTreeSet<String> {
     .flat_map(|folder| files(folder, "rs"))
     .flat_map(|path| {
         let text = read(&path);
-        let literals = text.split('"').skip(1).step_by(2);
+        // The types of rows are called so too.
+        let lines = text.lines().filter(|line| !line.starts_with("composite!("));
+        let literals = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
         literals
             .filter(|literal| literal.starts_with("hub_") && is_name(literal))
             .map(str::to_owned)

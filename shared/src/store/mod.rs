@@ -26,6 +26,7 @@ pub mod outbox;
 mod plan_rows;
 pub mod plans;
 pub mod pool;
+mod receipt_rows;
 pub mod receipts;
 pub mod reconcile;
 pub mod redrive;

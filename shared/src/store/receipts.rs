@@ -8,8 +8,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreResult;
-use super::composite::composite;
 use super::deliveries::LockedDelivery;
+use super::receipt_rows::{MoveRow, SettlementRow};
 use crate::domain::delivery::DeliveryState;
 
 /// How long before an echo its send may have been claimed, for the last resort of binding, in seconds.
@@ -369,54 +369,6 @@ pub async fn apply(
     .fetch_all(conn)
     .await?;
     Ok(named)
-}
-
-/// `hub_delivery_move`
-#[derive(sqlx::Encode)]
-struct MoveRow<'a> {
-    id: Uuid,
-    old_state: &'static str,
-    new_state: &'static str,
-    failure_code: Option<&'a str>,
-}
-
-composite!(MoveRow<'_>, "hub_delivery_move");
-
-impl<'a> MoveRow<'a> {
-    fn of(one: &'a Move) -> Self {
-        Self {
-            id: one.id,
-            old_state: one.from.as_str(),
-            new_state: one.to.as_str(),
-            failure_code: one.failure_code,
-        }
-    }
-}
-
-/// `hub_settled_receipt`
-#[derive(sqlx::Encode)]
-struct SettlementRow<'a> {
-    id: Uuid,
-    state: &'static str,
-    delivery_id: Option<Uuid>,
-    attempt_id: Option<Uuid>,
-    effect: Option<&'a str>,
-    key_id: Option<&'a str>,
-}
-
-composite!(SettlementRow<'_>, "hub_settled_receipt");
-
-impl<'a> SettlementRow<'a> {
-    fn of(settlement: &'a Settlement) -> Self {
-        Self {
-            id: settlement.id,
-            state: settlement.state,
-            delivery_id: settlement.delivery_id,
-            attempt_id: settlement.attempt_id,
-            effect: settlement.effect.as_deref(),
-            key_id: settlement.key_id.as_deref(),
-        }
-    }
 }
 
 /// Gives up a receipt whose message could not be handled; false when it does not wait in that
