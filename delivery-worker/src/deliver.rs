@@ -28,7 +28,7 @@ const LEASE_MARGIN: Duration = Duration::from_secs(15);
 
 /// How long a delivery waits for a place beyond its account's share of the room: then it is held,
 /// and its message is in nobody's way any more.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The lease of an attempt whose send may take `send_timeout`.
 pub(crate) fn lease(send_timeout: Duration) -> Duration {
