@@ -105,41 +105,44 @@ pub async fn claim(
     let rows = sqlx::query_as!(
         ClaimedDelivery,
         r#"
-        with judged as (
-            -- By id alone, so that no statistics make the planner walk the backlog. One update, which judges
-            -- the newest version of each row: what another one changed meanwhile is looked at again.
-            update deliveries d
-            set (state, held_reason, attempt_count, next_attempt_at, released_by, updated_at) = (
-                select case when j.hold is null then 'claimed' else 'held' end,
-                       coalesce(j.hold, d.held_reason),
-                       case when j.hold is null then i.attempt else d.attempt_count end,
-                       case when j.hold is not null then d.next_attempt_at end,
-                       case when j.hold is not null then d.released_by end,
-                       now()
-                from (select case when c.id is null or d.channel = 'chat' then null
-                                  when not c.enabled then 'channel_disabled'
-                                  when c.session_state = 'down' then 'session_down'
-                                  when not i.room then 'account_busy'
-                                  -- Asked for replies alone; the other lanes promise no order.
-                                  when d.lane = 'reply' and exists (
-                                      select 1 from deliveries o
-                                      where o.channel_id = d.channel_id and o.recipient_key = d.recipient_key
-                                        and o.lane = 'reply' and o.channel <> 'chat'
-                                        and o.state in ('queued', 'held', 'claimed') and o.id < d.id
-                                  ) then 'reply_order' end as hold
-                      from (select 1) one left join channels c on c.id = d.channel_id) j)
+        with locked as (
+            -- By id alone, so that no statistics make the planner walk the backlog; judged on the
+            -- locked version of the row. Joined here, where each row is one look-up: a join of two
+            -- sets without an index compares each with each.
+            select d.id, d.state, d.generation, d.attempt_count, d.next_attempt_at, d.channel, d.channel_id,
+                   d.lane, d.recipient_key, i.attempt_id, i.generation as asked_generation, i.attempt, i.room
             from unnest($1::hub_claim_request[]) i
-            where d.id = i.delivery_id and d.state = 'queued' and d.generation = i.generation
-              and d.attempt_count + 1 = i.attempt
-              and (d.next_attempt_at is null or d.next_attempt_at <= now())
-            returning d.id, i.attempt_id, d.state, d.generation, d.attempt_count, d.retry_count,
+            join deliveries d on d.id = i.delivery_id
+            order by d.id for update of d
+        ), judged as (
+            select l.id, l.attempt_id, l.attempt, c.provider_account,
+                   case when c.id is null then null
+                        when not c.enabled then 'channel_disabled'
+                        when c.session_state = 'down' then 'session_down'
+                        when not l.room then 'account_busy'
+                        -- Asked for replies alone; the other lanes promise no order.
+                        when l.lane = 'reply' and exists (
+                            select 1 from deliveries o
+                            where o.channel_id = l.channel_id and o.recipient_key = l.recipient_key
+                              and o.lane = 'reply' and o.channel <> 'chat'
+                              and o.state in ('queued', 'held', 'claimed') and o.id < l.id
+                        ) then 'reply_order' end as hold
+            from locked l
+            left join channels c on c.id = l.channel_id and l.channel <> 'chat'
+            where l.state = 'queued' and l.generation = l.asked_generation and l.attempt_count + 1 = l.attempt
+              and (l.next_attempt_at is null or l.next_attempt_at <= now())
+        ), held as (
+            update deliveries d set state = 'held', held_reason = j.hold, updated_at = now()
+            from judged j where d.id = j.id and j.hold is not null
+        ), claimed as (
+            update deliveries d
+            set state = 'claimed', attempt_count = j.attempt, next_attempt_at = null, released_by = null,
+                updated_at = now()
+            from judged j where d.id = j.id and j.hold is null
+            returning d.id, j.attempt_id, j.provider_account, d.generation, d.attempt_count, d.retry_count,
                       d.max_retries, d.event_id, d.event_type, d.source_system, d.trace_id, d.correlation_id,
                       d.tenant_id, d.channel, d.channel_id, d.template_key, d.recipient, d.recipient_key,
                       d.recipient_name, d.body_text, d.detail, d.created_at
-        ), claimed as (
-            select j.*, c.provider_account from judged j
-            left join channels c on c.id = j.channel_id and j.channel <> 'chat'
-            where j.state = 'claimed'
         ), opened as (
             insert into delivery_attempts
                 (id, delivery_id, generation, number, trace_id, channel_id, worker, lease_until)
