@@ -112,6 +112,8 @@ pub struct Directory {
     pub templates: Arc<TemplateBook>,
     /// Bearer credentials by the SHA-256 of their key.
     pub credentials: HashMap<[u8; 32], Arc<Credential>>,
+    /// The hashes of a source's keys, by its name; filled by [`Self::indexed`].
+    pub keys_by_source: HashMap<String, Vec<[u8; 32]>>,
     /// What a source may sign with, by its name; the newest first.
     pub signing_keys: HashMap<String, Vec<SigningKey>>,
     /// Enabled sources.
@@ -145,6 +147,10 @@ impl Directory {
                     .push(tenant.id);
             }
         }
+        for (hash, credential) in &self.credentials {
+            let source = credential.source_system.clone();
+            self.keys_by_source.entry(source).or_default().push(*hash);
+        }
         for candidates in self.by_match_key.values_mut() {
             candidates.sort_unstable();
         }
@@ -177,6 +183,23 @@ impl Directory {
         enabled
             .flatten()
             .filter(move |key| key.credential.is_alive(now))
+    }
+
+    /// The keys that open a provider's own door now, with their SHA-256: those of the enabled
+    /// source that are bound to no tenant and no type, for the door brings whatever the provider has.
+    pub fn door_keys(
+        &self,
+        source: &str,
+        now: DateTime<Utc>,
+    ) -> impl Iterator<Item = (&[u8; 32], &Arc<Credential>)> {
+        let keys = self.keys_by_source.get(source);
+        let enabled = self.sources.iter().any(|name| name == source);
+        let found = keys.filter(|_| enabled).into_iter().flatten();
+        found
+            .filter_map(|hash| self.credentials.get_key_value(hash))
+            .filter(move |(_, key)| {
+                key.is_alive(now) && key.tenants.is_empty() && key.event_types.is_empty()
+            })
     }
 
     /// The active tenants with that phone, in the order of their numbers. More than one is no

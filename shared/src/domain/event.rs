@@ -8,7 +8,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::ids::{TenantId, TraceId};
@@ -122,7 +122,8 @@ impl fmt::Debug for Key {
 pub enum Body {
     /// The bytes as received.
     AsReceived,
-    /// These instead: the received ones hold something that is never kept (a QR or pairing code).
+    /// These instead: the received ones hold something that is never kept (a QR or pairing code),
+    /// or other events beside this one.
     Redacted(Vec<u8>),
 }
 
@@ -169,6 +170,32 @@ pub struct IncomingEvent {
 }
 
 impl IncomingEvent {
+    /// An event of which no more is known than whose it is, what it is called and what makes two
+    /// of them one; a source fills in what its body says.
+    #[must_use]
+    pub fn new(source_system: &str, event_type: &str, key: Key, body_sha256: [u8; 32]) -> Self {
+        Self {
+            source_system: source_system.to_owned(),
+            event_type: event_type.to_owned(),
+            source_event_id: None,
+            key: Some(key),
+            body_sha256,
+            tenant_id: None,
+            trace_id: None,
+            correlation_id: None,
+            causation_id: None,
+            occurred_at: None,
+            payload: None,
+            metadata: json!({}),
+            body: Body::AsReceived,
+            provider_message_id: None,
+            channel_account: None,
+            direction: None,
+            contact_key: None,
+            invoice_key: None,
+        }
+    }
+
     /// True when other bytes than those received are to be kept.
     #[must_use]
     pub const fn redacted_body(&self) -> bool {
@@ -262,8 +289,6 @@ fn with_big_integers_as_text(value: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn hash(text: &str) -> [u8; 32] {

@@ -13,6 +13,7 @@ mod mend;
 pub mod problem;
 pub mod standard_webhooks;
 mod time;
+pub mod whapi;
 pub mod wpp_gateway;
 
 use axum::http::HeaderMap;
@@ -22,12 +23,42 @@ use serde_json::Value;
 pub use auth::{AuthError, DoorSecrets};
 pub use problem::{Problem, ProblemCode, parse_json};
 
-use crate::domain::event::{IncomingEvent, NormalisedEvent};
+use crate::domain::event::{IncomingEvent, NormalisedEvent, NormalisedKind};
 use crate::domain::failure::FailureCode;
 use crate::domain::ids::TenantId;
 
 /// Every source with a format of its own.
-pub static REGISTRY: &[&dyn Source] = &[&generic::Generic, &wpp_gateway::WppGateway, &asaas::Asaas];
+pub static REGISTRY: &[&dyn Source] = &[
+    &generic::Generic,
+    &wpp_gateway::WppGateway,
+    &asaas::Asaas,
+    &whapi::Whapi,
+];
+
+/// The doors that the registry opens: `POST /webhook/{name}` of every source that has one.
+pub fn doors() -> impl Iterator<Item = (&'static dyn Source, Door)> {
+    let sources = REGISTRY.iter().copied();
+    sources.filter_map(|source| Some((source, source.door()?)))
+}
+
+/// A door that needs nothing of its own: it opens to a key of its source, stores what the source
+/// reads, and answers 200 once it is stored. A provider that needs other answers (Asaas) or has
+/// several addresses (the gateway) has a handler of its own instead.
+#[derive(Debug, Clone, Copy)]
+pub struct Door {
+    /// The largest body, in bytes.
+    pub largest_body: usize,
+    /// Whose door it is and what comes in by it, in a sentence, for the description of the API.
+    pub about: &'static str,
+}
+
+impl Door {
+    /// The address of a source's door.
+    #[must_use]
+    pub fn path(source: &dyn Source) -> String {
+        format!("/webhook/{}", source.name())
+    }
+}
 
 /// The source that reads the events of a source system: its own format's, or [`generic`].
 #[must_use]
@@ -50,6 +81,11 @@ pub trait Source: Sync {
     ///
     /// Answer 401 or 403, store nothing, count it.
     fn authenticate(&self, headers: &HeaderMap, secrets: &DoorSecrets) -> Result<(), AuthError>;
+
+    /// The door that Posto opens for it; none where the source speaks through another one.
+    fn door(&self) -> Option<Door> {
+        None
+    }
 
     /// Reads the body of an authentic request. `now` bounds the times that are believed.
     ///
@@ -111,6 +147,25 @@ pub struct StoredEvent<'a> {
     pub received_at: DateTime<Utc>,
 }
 
+impl StoredEvent<'_> {
+    /// What the router knows before anything of the payload is read; a source fills in the rest.
+    #[must_use]
+    pub fn unread(&self) -> NormalisedEvent {
+        NormalisedEvent {
+            event_type: self.event_type.to_owned(),
+            source_system: self.source_system.to_owned(),
+            tenant_id: self.tenant_id,
+            channel_account: None,
+            direction: None,
+            contact: None,
+            text: None,
+            media: None,
+            occurred_at: self.occurred_at.unwrap_or(self.received_at),
+            kind: NormalisedKind::Unhandled,
+        }
+    }
+}
+
 /// A stored event cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NormaliseError {
@@ -130,8 +185,26 @@ impl NormaliseError {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_door_is_at_the_name_of_its_source_and_says_what_it_is_for() {
+        let mut paths: Vec<String> = doors().map(|(source, _)| Door::path(source)).collect();
+        assert!(paths.contains(&"/webhook/whapi_cloud".to_owned()));
+        for (source, door) in doors() {
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            assert!(source.name().bytes().all(plain), "{}", source.name());
+            assert!(door.about.ends_with('.') && door.largest_body > 0);
+        }
+        let all = paths.len();
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), all);
+    }
 
     #[test]
     fn every_source_is_found_by_its_name_and_strangers_speak_the_generic_form() {

@@ -1,6 +1,7 @@
 //! `audit_log`: what people did by hand, and what a process did in a person's stead.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -71,7 +72,7 @@ pub async fn insert(
 }
 
 /// A line, as operators read it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct AuditStory {
     /// When.
     pub at: DateTime<Utc>,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgConnection;
 
@@ -86,7 +87,7 @@ pub async fn put(conn: &mut PgConnection, new: &NewCredential<'_>) -> StoreResul
 }
 
 /// A credential, as people read it; nothing of the secret but its hint.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CredentialLine {
     /// Its number.
     pub id: i64,

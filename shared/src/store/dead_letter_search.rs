@@ -1,6 +1,7 @@
 //! Which letters there are: counted by why, listed page by page, and matched by a filter.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -31,7 +32,7 @@ pub struct LetterFilter {
 }
 
 /// Letters that died of the same thing.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LetterGroup {
     /// Why.
     pub failure_code: String,
@@ -52,7 +53,7 @@ pub struct LetterGroup {
 }
 
 /// A letter, as operators read it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LetterStory {
     /// The letter; also the header `x-letter-id` of its copy in the dead queue.
     pub letter_id: Uuid,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgConnection;
 
@@ -62,7 +63,7 @@ pub async fn all_shut(conn: &mut PgConnection) -> StoreResult<Vec<Shut>> {
 }
 
 /// A shut-out, as operators read it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BlockLine {
     /// An IPv4 address, or the /64 of an IPv6 address.
     pub address: String,

@@ -1,6 +1,7 @@
 //! Deliveries whose outcome nobody knows: found page by page, and settled by hand.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use sqlx::PgConnection;
@@ -99,7 +100,7 @@ pub async fn settle(
 }
 
 /// A delivery in a list, without its words; the recipient is for whoever masks it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DeliveryLine {
     /// The delivery.
     pub delivery_id: Uuid,

@@ -1,12 +1,13 @@
 //! `sources`: who may post, and from where.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::StoreResult;
 
 /// A source, as operators read it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SourceLine {
     /// Its name.
     pub name: String,

@@ -1,6 +1,7 @@
 //! Reads the whole story of an event or a trace, for whoever asks why.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -12,7 +13,7 @@ use super::StoreResult;
 pub const MOST_ROWS: i64 = 500;
 
 /// An event with what became of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct EventStory {
     /// The event.
     pub event_id: Uuid,
@@ -60,7 +61,7 @@ pub struct EventStory {
 }
 
 /// A stored decision.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RoutingStory {
     /// The decision.
     pub routing_id: Uuid,
@@ -83,7 +84,7 @@ pub struct RoutingStory {
 }
 
 /// A delivery.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DeliveryStory {
     /// The delivery.
     pub delivery_id: Uuid,
@@ -140,7 +141,7 @@ pub struct DeliveryStory {
 }
 
 /// An attempt.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct AttemptStory {
     /// The attempt.
     pub attempt_id: Uuid,
@@ -172,7 +173,7 @@ pub struct AttemptStory {
 }
 
 /// A receipt.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ReceiptStory {
     /// The receipt.
     pub receipt_id: Uuid,
@@ -198,7 +199,7 @@ pub struct ReceiptStory {
 }
 
 /// One step of a timeline.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Step {
     /// When.
     pub at: DateTime<Utc>,
@@ -213,7 +214,7 @@ pub struct Step {
 }
 
 /// A kept line.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LogStory {
     /// When.
     pub at: DateTime<Utc>,
@@ -230,7 +231,7 @@ pub struct LogStory {
 }
 
 /// A message on a thread.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ChatStory {
     /// The thread.
     pub thread_id: i64,

@@ -23,7 +23,7 @@ use super::mend::mend;
 use super::problem::{Problem, holds_nul, parse_json};
 use super::{NormaliseError, Reading, Source, StoredEvent};
 use crate::domain::event::{
-    Body, Books, Charge, IncomingEvent, Key, NormalisedEvent, NormalisedKind, body_sha256,
+    Books, Charge, IncomingEvent, Key, NormalisedEvent, NormalisedKind, body_sha256,
     canonical_sha256,
 };
 
@@ -68,15 +68,6 @@ impl Source for Asaas {
         };
         let entity = Entity::of(value);
         Ok(NormalisedEvent {
-            event_type: event.event_type.to_owned(),
-            source_system: event.source_system.to_owned(),
-            tenant_id: event.tenant_id,
-            channel_account: None,
-            direction: None,
-            contact: None,
-            text: None,
-            media: None,
-            occurred_at: event.occurred_at.unwrap_or(event.received_at),
             kind: NormalisedKind::Books(Books {
                 customer: entity.customer(),
                 account: account(value),
@@ -86,6 +77,7 @@ impl Source for Asaas {
                     due: entity.due(),
                 }),
             }),
+            ..event.unread()
         })
     }
 }
@@ -95,7 +87,7 @@ impl Source for Asaas {
 pub fn unreadable(body: &[u8]) -> IncomingEvent {
     let hash: [u8; 32] = Sha256::digest(body).into();
     let key = Key::natural(format!("asaas:bytes:{}", hex::encode(hash)));
-    blank(UNREADABLE.to_owned(), key, hash)
+    blank(UNREADABLE, key, hash)
 }
 
 fn value_of(body: &[u8]) -> Option<Value> {
@@ -125,7 +117,7 @@ fn read_value(value: Value, now: DateTime<Utc>) -> IncomingEvent {
         metadata: name.map_or_else(|| json!({}), |name| json!({"raw_event_type": name})),
         invoice_key,
         payload: (!holds_nul(&value)).then_some(value),
-        ..blank(event_type, key, hash)
+        ..blank(&event_type, key, hash)
     }
 }
 
@@ -152,27 +144,8 @@ fn account(value: &Value) -> Option<String> {
     entity::id(value.get("account")?.get("id"))
 }
 
-fn blank(event_type: String, key: Key, body_sha256: [u8; 32]) -> IncomingEvent {
-    IncomingEvent {
-        source_system: NAME.to_owned(),
-        event_type,
-        source_event_id: None,
-        key: Some(key),
-        body_sha256,
-        tenant_id: None,
-        trace_id: None,
-        correlation_id: None,
-        causation_id: None,
-        occurred_at: None,
-        payload: None,
-        metadata: json!({}),
-        body: Body::AsReceived,
-        provider_message_id: None,
-        channel_account: None,
-        direction: None,
-        contact_key: None,
-        invoice_key: None,
-    }
+fn blank(event_type: &str, key: Key, body_sha256: [u8; 32]) -> IncomingEvent {
+    IncomingEvent::new(NAME, event_type, key, body_sha256)
 }
 
 #[cfg(test)]

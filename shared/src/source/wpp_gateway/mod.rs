@@ -26,8 +26,7 @@ use super::problem::{Problem, holds_nul};
 use super::{DropReason, NormaliseError, Reading, Source, StoredEvent};
 use crate::domain::address::Jid;
 use crate::domain::event::{
-    Body, Direction, IncomingEvent, Key, NormalisedEvent, NormalisedKind, body_sha256,
-    canonical_sha256,
+    Body, Direction, IncomingEvent, Key, NormalisedEvent, body_sha256, canonical_sha256,
 };
 use crate::domain::text::fold_name;
 
@@ -92,16 +91,8 @@ impl Source for WppGateway {
         };
         let envelope = Envelope::of(value);
         let mut read = NormalisedEvent {
-            event_type: event.event_type.to_owned(),
-            source_system: event.source_system.to_owned(),
-            tenant_id: event.tenant_id,
             channel_account: envelope.channel_account(),
-            direction: None,
-            contact: None,
-            text: None,
-            media: None,
-            occurred_at: event.occurred_at.unwrap_or(event.received_at),
-            kind: NormalisedKind::Unhandled,
+            ..event.unread()
         };
         match Fact::of(&envelope) {
             Fact::Message(message) => message.fill(&mut read),
@@ -260,26 +251,7 @@ fn read_value(value: Value, redacted: bool, now: DateTime<Utc>) -> Reading {
 }
 
 fn blank(event_type: &str, key: Key, body_sha256: [u8; 32]) -> IncomingEvent {
-    IncomingEvent {
-        source_system: NAME.to_owned(),
-        event_type: event_type.to_owned(),
-        source_event_id: None,
-        key: Some(key),
-        body_sha256,
-        tenant_id: None,
-        trace_id: None,
-        correlation_id: None,
-        causation_id: None,
-        occurred_at: None,
-        payload: None,
-        metadata: json!({}),
-        body: Body::AsReceived,
-        provider_message_id: None,
-        channel_account: None,
-        direction: None,
-        contact_key: None,
-        invoice_key: None,
-    }
+    IncomingEvent::new(NAME, event_type, key, body_sha256)
 }
 
 /// The hash of what stays the same when the wrapper delivers a thing again: its own ids do not

@@ -3,6 +3,7 @@ mod samples;
 mod shapes;
 
 use super::*;
+use crate::domain::event::NormalisedKind;
 
 macro_rules! fixtures {
     ($($folder:literal / $name:literal),+ $(,)?) => {
