@@ -38,9 +38,24 @@ pub enum Command {
     Migrate(DatabaseArgs),
     /// Reads the settings as `run` would, and shows them with secrets hidden.
     CheckConfig(Box<RunArgs>),
+    /// Prints the OpenAPI document of a listener.
+    Openapi {
+        /// Of which one.
+        #[arg(long, value_enum, default_value_t = Described::Public)]
+        listener: Described,
+    },
     /// Reference data and credentials.
     #[command(subcommand)]
     Admin(AdminCommand),
+}
+
+/// A listener with a document of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Described {
+    /// The public door.
+    Public,
+    /// The operators' listener.
+    Admin,
 }
 
 /// The admin commands.

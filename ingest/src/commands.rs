@@ -17,7 +17,8 @@ use shared::store::invoices;
 use shared::store::pool::{self, DatabaseArgs};
 use sqlx::Connection as _;
 
-use crate::cli::{Cli, RunArgs};
+use crate::cli::{Cli, Described, RunArgs};
+use crate::{admin, api};
 
 /// How long `check-config` waits for the database.
 const KEYS_BOUND: Duration = Duration::from_secs(5);
@@ -31,6 +32,16 @@ pub async fn migrate(args: &DatabaseArgs) -> anyhow::Result<()> {
     pool::migrate(&pool).await?;
     pool.close().await;
     Ok(())
+}
+
+/// What a listener takes and answers, as OpenAPI 3.1.
+#[must_use]
+pub fn openapi(listener: Described) -> String {
+    let document = match listener {
+        Described::Public => api::document(),
+        Described::Admin => admin::document(),
+    };
+    format!("{document:#}")
 }
 
 /// The effective settings, with secrets hidden, and what an operator should know about them. The

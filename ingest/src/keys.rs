@@ -11,9 +11,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use shared::domain::credential::{BearerKey, CredentialKind, SigningSecret};
+use shared::source;
 use shared::store::audit::{self, Author, NewAudit};
 use shared::store::credentials::{self, CredentialLine, NewCredential};
-use shared::store::{StoreError, tenants};
+use shared::store::{StoreError, import, tenants};
 use sqlx::{Connection as _, PgConnection};
 
 /// How long the old one of two keys stays valid unless the order says otherwise.
@@ -209,7 +210,11 @@ fn is_valid(line: &CredentialLine) -> bool {
     matches!(line.state.as_str(), "valid" | "ending")
 }
 
+/// A source of the registry is made known by its first key; another one was made known before.
 async fn check(conn: &mut PgConnection, scope: &Scope) -> Result<(), KeyError> {
+    if source::doors().any(|(source, _)| source.name() == scope.source) {
+        import::source(conn, &scope.source).await?;
+    }
     if !credentials::is_source(conn, &scope.source).await? {
         return Err(KeyError::UnknownSource(scope.source.clone()));
     }

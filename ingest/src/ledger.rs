@@ -163,41 +163,6 @@ impl Look {
     pub(crate) fn imbalance(&self) -> i64 {
         self.wrong.values().map(|found| found.count).sum()
     }
-
-    /// As operators read it.
-    pub(crate) fn to_json(&self) -> Value {
-        let meaning = |finding: &str| {
-            let known = FINDINGS.iter().find(|known| known.0 == finding);
-            known.map_or("", |known| known.1)
-        };
-        let wrong: Vec<Value> = self
-            .wrong
-            .iter()
-            .map(|(finding, found)| {
-                json!({"finding": finding, "means": meaning(finding), "count": found.count, "ids": found.ids})
-            })
-            .collect();
-        let waiting: Vec<Value> = self
-            .waiting
-            .iter()
-            .map(|w| json!({"queue": w.queue, "state": w.state, "depth": w.depth, "oldest_seconds": w.oldest_s}))
-            .collect();
-        let letters: Vec<Value> = self
-            .letters
-            .iter()
-            .map(|l| json!({"queue": l.queue, "failure_code": l.failure_code, "open": l.open}))
-            .collect();
-        json!({
-            "balanced": self.imbalance() == 0,
-            "imbalance": self.imbalance(),
-            "wrong": wrong,
-            "events": {"routed": self.routed, "unrouted": self.unrouted, "total": self.routed + self.unrouted},
-            "deliveries": self.deliveries,
-            "waiting": waiting,
-            "dead_letters": letters,
-            "outbox": {"depth": self.outbox.0, "oldest_seconds": self.outbox.1},
-        })
-    }
 }
 
 /// Keeps the ledger.

@@ -6,7 +6,7 @@
 //! operators), `guard` (addresses, limits, shut-outs), `keys` and `networks`
 //! (credentials, and from where they may speak), `commands` and `key_commands` (migrate,
 //! import, keys), `gateway_webhook` (tells the gateway where to post), `housekeeping` and `retention`
-//! (the weeks that come and those that may go).
+//! (the weeks that come and those that may go), `openapi` (routes and what is said of them).
 //!
 //! Must not know: rules, templates, drivers. It consumes no work queue.
 
@@ -25,6 +25,7 @@ mod ledger;
 mod ledger_metrics;
 mod metrics;
 mod networks;
+mod openapi;
 pub mod process;
 mod redrive;
 pub mod retention;

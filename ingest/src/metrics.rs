@@ -4,6 +4,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
 use shared::broker::dead_metrics::DeadLetterMetrics;
+use shared::source;
 
 use crate::api::problem::Code;
 
@@ -98,7 +99,9 @@ impl Metrics {
         }
         // What rules watch begins at 0: Prometheus does not see the first count of a series that
         // begins with it.
-        for door in ["events", "wpp_gateway", "delivery_status", "asaas"] {
+        let own = ["events", "wpp_gateway", "delivery_status", "asaas"];
+        let registered = source::doors().map(|(source, _)| source.name());
+        for door in own.into_iter().chain(registered) {
             for code in [
                 Code::Unauthenticated,
                 Code::AddressShutOut,

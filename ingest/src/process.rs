@@ -31,6 +31,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
         Command::CheckConfig(args) => {
             print!("{}", commands::check_config(&args, &matches).await);
         }
+        Command::Openapi { listener } => {
+            println!("{}", commands::openapi(listener));
+        }
         Command::Admin(AdminCommand::Import { file, database }) => {
             println!("imported {}", commands::import(&database, &file).await?);
         }

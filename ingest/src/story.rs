@@ -1,5 +1,6 @@
 //! The answer to "what became of it, and why": an event or a trace with everything that followed.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::domain::mask;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 const MOST_LETTERS: i64 = 500;
 
 /// An event with what it led to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct OneEvent {
     #[serde(flatten)]
     pub(crate) event: EventStory,
@@ -25,7 +26,7 @@ pub(crate) struct OneEvent {
 }
 
 /// A trace with all that belongs to it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct Trace {
     pub(crate) trace_id: TraceId,
     pub(crate) events: Vec<EventStory>,

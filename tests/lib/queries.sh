@@ -70,7 +70,8 @@ make_queries_database() {
 drop_queries_database() { test_psql "$TEST_DATABASE_URL" -c "drop database if exists $QUERIES_DATABASE with (force)"; }
 
 # The same server, another database: the last part of the path is replaced, options are kept.
-queries_url() { sed -E "s#(://[^/]+)(/[^?]*)?(\\?.*)?\$#\\1/$QUERIES_DATABASE\\3#" <<<"$TEST_DATABASE_URL"; }
+queries_url() { database_url "$QUERIES_DATABASE"; }
+database_url() { sed -E "s#(://[^/]+)(/[^?]*)?(\\?.*)?\$#\\1/$1\\3#" <<<"$TEST_DATABASE_URL"; }
 
 test_psql() {
     local url=$1 program

@@ -1,26 +1,26 @@
 //! `/admin/dead-letters`: what was given up, counted and listed, and sent on its way again or
 //! discarded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
 use shared::domain::channel::Channel;
 use shared::domain::message::WorkQueue;
 use shared::domain::redrive::{LetterState, Refusal};
 use shared::store::dead_letter_search::{self as search, LetterFilter};
 use uuid::Uuid;
 
+use super::answers::{LetterGroups, LetterPage, OrderReport, RefusedLetter};
 use super::fields::{Fields, invalid, invalid_query};
 use super::{AdminState, actor, unavailable};
 use crate::api::problem::{Code, Problem};
 use crate::redrive::{self, Asked, Deed, Letters, Report, Stopped};
 
 /// The most ids of one order.
-const MOST_IDS: usize = 10_000;
+pub(super) const MOST_IDS: usize = 10_000;
 /// The most letters that an answer names one by one.
 const MOST_NAMED: usize = 200;
 /// A page of a list, and the longest.
@@ -28,11 +28,7 @@ const PAGE: i64 = 50;
 const LONGEST_PAGE: i64 = 500;
 
 /// `GET /admin/dead-letters`: page by page.
-pub(super) async fn list(
-    State(state): State<AdminState>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Response {
-    let mut fields = Fields::of_query(query);
+pub(super) async fn list(State(state): State<AdminState>, mut fields: Fields) -> Response {
     let filter = read_filter(&mut fields);
     let after = fields.id("after").unwrap_or_default();
     let limit = fields.number("limit").unwrap_or(PAGE);
@@ -48,18 +44,18 @@ pub(super) async fn list(
         Ok(letters) => {
             let full = i64::try_from(letters.len()).is_ok_and(|count| count == limit);
             let next = letters.last().filter(|_| full).map(|last| last.letter_id);
-            Json(json!({"dead_letters": letters, "next": next})).into_response()
+            Json(LetterPage {
+                dead_letters: letters,
+                next,
+            })
+            .into_response()
         }
         Err(error) => unavailable(&error),
     }
 }
 
 /// `GET /admin/dead-letters/groups`: counted by what they died of.
-pub(super) async fn groups(
-    State(state): State<AdminState>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Response {
-    let mut fields = Fields::of_query(query);
+pub(super) async fn groups(State(state): State<AdminState>, mut fields: Fields) -> Response {
     let filter = read_filter(&mut fields);
     if let Err(errors) = fields.end() {
         return invalid_query(errors).into_response();
@@ -68,7 +64,7 @@ pub(super) async fn groups(
     match groups.await {
         Ok(groups) => {
             let total: i64 = groups.iter().map(|group| group.count).sum();
-            Json(json!({"groups": groups, "total": total})).into_response()
+            Json(LetterGroups { groups, total }).into_response()
         }
         Err(error) => unavailable(&error),
     }
@@ -191,24 +187,27 @@ fn answer(status: StatusCode, report: &Report) -> Response {
     for (letter, refusal) in &report.refused {
         refused.entry(*refusal).or_default().push(*letter);
     }
-    let named: Vec<Value> = report
+    let named = report
         .refused
         .iter()
         .take(MOST_NAMED)
-        .map(|(letter, refusal)| json!({"letter_id": letter, "outcome": refusal.as_str(), "detail": refusal.detail()}))
-        .collect();
-    let mut outcomes: BTreeMap<&str, usize> = refused
+        .map(|(letter, refusal)| RefusedLetter {
+            letter_id: *letter,
+            outcome: refusal.as_str(),
+            detail: refusal.detail(),
+        });
+    let mut outcomes: BTreeMap<&'static str, usize> = refused
         .iter()
         .map(|(refusal, letters)| (refusal.as_str(), letters.len()))
         .collect();
     outcomes.insert(report.deed, report.done());
-    let body = json!({
-        "dry_run": report.dry_run,
-        "matched": report.matched,
-        "complete": report.complete,
-        "outcomes": outcomes,
-        "ways": report.ways,
-        "refused": named,
-    });
+    let body = OrderReport {
+        dry_run: report.dry_run,
+        matched: report.matched,
+        complete: report.complete,
+        outcomes,
+        ways: report.ways.clone(),
+        refused: named.collect(),
+    };
     (status, Json(body)).into_response()
 }

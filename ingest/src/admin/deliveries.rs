@@ -1,12 +1,9 @@
 //! `/admin/deliveries`: those whose outcome nobody knows, and a person's word about one of them.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 use shared::domain::delivery::{DeliveryState, Finding};
 use shared::domain::ids::DeliveryId;
 use shared::domain::mask;
@@ -15,22 +12,21 @@ use shared::store::audit::Author;
 use shared::store::settle::{self, DeliveryLine, SettleOrder, SettledByHand};
 use sqlx::Connection;
 
+use super::answers::{DeliveryPage, Settled};
 use super::fields::{Fields, invalid, invalid_query};
 use super::{AdminState, actor, not_found, unavailable};
 use crate::api::problem::{Code, Problem};
 
+/// The states that are listed.
+pub(super) const LISTED: [&str; 3] = ["unknown", "dead", "failed"];
 /// A page of the list, and the longest.
 const PAGE: i64 = 50;
 const LONGEST_PAGE: i64 = 500;
 
 /// `GET /admin/deliveries?state=unknown`: page by page, recipients masked.
-pub(super) async fn list(
-    State(state): State<AdminState>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Response {
-    let mut fields = Fields::of_query(query);
+pub(super) async fn list(State(state): State<AdminState>, mut fields: Fields) -> Response {
     let wanted = fields
-        .one_of("state", &["unknown", "dead", "failed"])
+        .one_of("state", &LISTED)
         .and_then(|text| text.parse().ok())
         .unwrap_or(DeliveryState::Unknown);
     let after = fields.id("after").unwrap_or_default();
@@ -51,7 +47,7 @@ pub(super) async fn list(
                 .last()
                 .filter(|_| full)
                 .map(|last| last.delivery_id);
-            Json(json!({"deliveries": deliveries, "next": next})).into_response()
+            Json(DeliveryPage { deliveries, next }).into_response()
         }
         Err(error) => unavailable(&error),
     }
@@ -132,8 +128,13 @@ pub(super) async fn settle(
                 outcome = finding.as_str(),
                 "an operator settled a delivery by hand"
             );
-            Json(json!({"delivery_id": id, "outcome": finding.as_str(), "state": to, "resend": resend}))
-                .into_response()
+            Json(Settled {
+                delivery_id: id,
+                outcome: finding.as_str(),
+                state: to.as_str(),
+                resend,
+            })
+            .into_response()
         }
         Err(error) => unavailable(&error),
     }

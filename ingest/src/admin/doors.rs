@@ -2,6 +2,7 @@
 //! shut out.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -9,6 +10,7 @@ use shared::store::audit::{self, Author, NewAudit};
 use shared::store::{StoreError, ip_blocks, sources};
 use sqlx::Connection as _;
 
+use super::answers::{Blocks, Lifted, Networks, Sources};
 use super::fields::{Fields, invalid};
 use super::{AdminState, actor, not_found, unavailable};
 use crate::api::problem::FieldError;
@@ -16,7 +18,7 @@ use crate::guard::shut_out;
 use crate::networks::{self, NetworksError, PRESETS};
 
 /// The most networks of one source.
-const MOST_NETWORKS: usize = 200;
+pub(super) const MOST_NETWORKS: usize = 200;
 /// The most shut-outs of one answer.
 const MOST_BLOCKS: i64 = 1000;
 
@@ -24,7 +26,7 @@ const MOST_BLOCKS: i64 = 1000;
 pub(super) async fn list_sources(State(state): State<AdminState>) -> Response {
     let all = async { sources::all(&mut *state.pool.acquire().await?).await };
     match all.await {
-        Ok(all) => Json(json!({"sources": all})).into_response(),
+        Ok(all) => Json(Sources { sources: all }).into_response(),
         Err(error) => unavailable(&error),
     }
 }
@@ -32,9 +34,14 @@ pub(super) async fn list_sources(State(state): State<AdminState>) -> Response {
 /// `POST /admin/sources/{name}/networks`: one of `networks`, `preset` and `any`.
 pub(super) async fn set_networks(
     State(state): State<AdminState>,
-    Path(source): Path<String>,
+    source: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
+    // No name holds U+0000, and the database could not be asked for one.
+    let source = source.ok().filter(|Path(name)| !name.contains('\0'));
+    let Some(Path(source)) = source else {
+        return not_found();
+    };
     let headers = request.headers().clone();
     let mut fields = match Fields::of_body(request).await {
         Ok(fields) => fields,
@@ -63,7 +70,7 @@ pub(super) async fn set_networks(
         networks::set(&mut conn, &source, &first.unwrap_or_default(), author).await
     };
     match set.await {
-        Ok(networks) => Json(json!({"source": source, "networks": networks})).into_response(),
+        Ok(networks) => Json(Networks { source, networks }).into_response(),
         Err(NetworksError::UnknownSource(_)) => not_found(),
         Err(NetworksError::Invalid(place, error)) => {
             let pointer = format!("/networks/{place}");
@@ -79,7 +86,7 @@ pub(super) async fn set_networks(
 pub(super) async fn list_blocks(State(state): State<AdminState>) -> Response {
     let list = async { ip_blocks::list(&mut *state.pool.acquire().await?, MOST_BLOCKS).await };
     match list.await {
-        Ok(blocks) => Json(json!({"blocks": blocks})).into_response(),
+        Ok(blocks) => Json(Blocks { blocks }).into_response(),
         Err(error) => unavailable(&error),
     }
 }
@@ -112,7 +119,7 @@ pub(super) async fn lift_block(State(state): State<AdminState>, request: Request
         return not_found();
     };
     match lift(&state, &address, author).await {
-        Ok(true) => Json(json!({"address": address})).into_response(),
+        Ok(true) => Json(Lifted { address }).into_response(),
         Ok(false) => not_found(),
         Err(error) => unavailable(&error),
     }

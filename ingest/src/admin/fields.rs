@@ -1,9 +1,8 @@
 //! Reads the fields of operators' questions and orders: of an address or of a body, each thing
 //! that is wrong told with its place.
 
-use std::collections::HashMap;
-
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Query, Request};
+use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use shared::source;
@@ -15,7 +14,7 @@ use crate::api::read_body;
 /// The largest body of an order: ten thousand ids fit.
 const LARGEST_ORDER: usize = 1 << 20;
 /// The longest text of a field.
-const LONGEST_TEXT: usize = 500;
+pub(super) const LONGEST_TEXT: usize = 500;
 
 /// The fields that came, and what is wrong with those that were read. What nobody reads is refused
 /// at the end: a filter with a typing error must never mean "all".
@@ -41,13 +40,16 @@ impl Fields {
         }
     }
 
-    /// The fields of an address.
-    pub(super) fn of_query(query: HashMap<String, String>) -> Self {
-        let rest = query
-            .into_iter()
-            .map(|(name, value)| (name, Value::String(value)))
-            .collect();
-        Self::new(rest, "")
+    /// The fields of an address. One that comes twice is refused: nobody can tell which is meant.
+    fn of_query(query: Vec<(String, String)>) -> Self {
+        let mut fields = Self::new(Map::new(), "");
+        for (name, value) in query {
+            if fields.rest.contains_key(&name) {
+                fields.wrong(&name, "repeated", "comes more than once");
+            }
+            fields.rest.insert(name, Value::String(value));
+        }
+        fields
     }
 
     fn new(rest: Map<String, Value>, prefix: &str) -> Self {
@@ -244,6 +246,16 @@ impl Fields {
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for Fields {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Query::try_from_uri(&parts.uri)
+            .map(|Query(query)| Self::of_query(query))
+            .map_err(|_| Problem::new(Code::InvalidQuery, "the query cannot be read"))
+    }
+}
+
 /// A body that is JSON and says something else than wanted.
 pub(super) fn invalid(errors: Vec<FieldError>) -> Problem {
     Problem::new(Code::InvalidOrder, first(&errors)).with_errors(errors)
@@ -258,4 +270,88 @@ fn first(errors: &[FieldError]) -> String {
     errors.first().map_or_else(String::new, |error| {
         format!("{} {}", error.pointer, error.detail)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            "[0-9]{1,30}".prop_map(Value::from),
+            "[0-9]{1,6}-[0-9]{1,3}-[0-9]{1,3}T[0-9:.]{1,12}(Z|[+-][0-9:]{1,6})"
+                .prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map("[a-d]{1,2}", inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Reads everything as everything, and tells what was found wrong.
+    fn read(mut fields: Fields) -> Vec<FieldError> {
+        let _ = (fields.text("a"), fields.flag("b"), fields.number("c"));
+        let _ = (fields.time("d"), fields.id("aa"));
+        let _ = (fields.one_of("bb", &["x"]), fields.ids("cc", 3));
+        let _ = (fields.numbers("dd", 3), fields.texts("ab", 3));
+        if let Some(mut inner) = fields.object("ba") {
+            let _ = inner.number("a");
+            fields.close(inner);
+        }
+        fields.end().err().unwrap_or_default()
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_and_no_query_make_the_reader_panic_and_what_is_told_is_bounded(
+            order in prop::collection::btree_map("[a-d]{1,2}|\\PC{0,8}", any_value(), 0..12),
+            query in "[a-d=&%0-9A-F+]{0,120}|\\PC{0,60}",
+        ) {
+            let order: Map<String, Value> = order.into_iter().collect();
+            let length = Value::Object(order.clone()).to_string().len();
+            let told = read(Fields::new(order, ""));
+            let size: usize = told.iter().map(|error| error.pointer.len() + error.detail.len()).sum();
+            // A pointer is percent-encoded: up to twelve signs for one.
+            prop_assert!(size <= 16 * length + 4_000, "{size} of {length}");
+            if let Ok(uri) = format!("/x?{query}").parse::<axum::http::Uri>()
+                && let Ok(Query(pairs)) = Query::try_from_uri(&uri)
+            {
+                let _ = read(Fields::of_query(pairs));
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_twice_in_a_query_is_refused_and_so_is_what_nobody_reads() {
+        let pairs = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            let pairs = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Fields::of_query(pairs.collect())
+        };
+        let mut twice = pairs(&[("tenant_id", "1"), ("tenant_id", "2")]);
+        let _ = twice.number("tenant_id");
+        let told = twice.end().unwrap_err();
+        assert_eq!(
+            (&*told[0].code, &*told[0].pointer),
+            ("repeated", "#/tenant_id")
+        );
+        let told = pairs(&[("tenant", "1")]).end().unwrap_err();
+        assert_eq!(&*told[0].code, "unknown_field");
+        let object = json!({"ids": ["x"]}).as_object().cloned();
+        let mut wrong = Fields::new(object.unwrap_or_default(), "");
+        assert_eq!(wrong.ids("ids", 3), Some(Vec::new()));
+        assert_eq!(wrong.end().unwrap_err()[0].pointer, "#/ids/0");
+    }
 }

@@ -1,16 +1,14 @@
 //! `/admin/keys`: the credentials of sources listed, made, rotated and revoked. A secret is in one
 //! answer, that of the order that made it.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret as _;
-use serde_json::json;
 use shared::domain::credential::CredentialKind;
 use shared::store::audit::Author;
 use shared::store::credentials;
@@ -18,6 +16,7 @@ use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::Postgres;
 
+use super::answers::{KeyPage, MadeKey, OneKey};
 use super::fields::{Fields, invalid, invalid_query};
 use super::{AdminState, actor, not_found, unavailable};
 use crate::api::problem::{Code, FieldError, Problem};
@@ -28,14 +27,10 @@ const PAGE: i64 = 100;
 /// The most lines of a page.
 const LONGEST_PAGE: i64 = 500;
 /// The most tenants or types that a key is bound to.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 
 /// `GET /admin/keys?source=billing`: page by page, never a secret.
-pub(super) async fn list(
-    State(state): State<AdminState>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Response {
-    let mut fields = Fields::of_query(query);
+pub(super) async fn list(State(state): State<AdminState>, mut fields: Fields) -> Response {
     let source = fields.text("source");
     let after = fields.number("after").unwrap_or_default();
     let limit = fields.number("limit").unwrap_or(PAGE);
@@ -53,7 +48,7 @@ pub(super) async fn list(
         Ok(keys) => {
             let full = i64::try_from(keys.len()).is_ok_and(|count| count == limit);
             let next = keys.last().filter(|_| full).map(|last| last.id);
-            Json(json!({"keys": keys, "next": next})).into_response()
+            Json(KeyPage { keys, next }).into_response()
         }
         Err(error) => unavailable(&error),
     }
@@ -159,7 +154,7 @@ pub(super) async fn revoke(
         Err(error) => return refuse(&error),
     };
     match keys::revoke(&mut conn, id, author).await {
-        Ok(line) => Json(json!({"key": line})).into_response(),
+        Ok(key) => Json(OneKey { key }).into_response(),
         Err(error) => refuse(&error),
     }
 }
@@ -172,7 +167,10 @@ async fn connect(pool: &PgPool) -> Result<PoolConnection<Postgres>, KeyError> {
 fn answer(made: Result<Made, KeyError>) -> Response {
     match made {
         Ok(Made { line, secret }) => {
-            let body = json!({"key": line, "secret": secret.expose_secret()});
+            let body = MadeKey {
+                key: line,
+                secret: secret.expose_secret(),
+            };
             let mut response = (StatusCode::CREATED, Json(body)).into_response();
             let no_store = HeaderValue::from_static("no-store");
             response

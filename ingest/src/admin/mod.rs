@@ -1,12 +1,15 @@
 //! The second listener: what operators ask and order. Masked unless asked to reveal, which is kept;
 //! what is done by hand leaves a line in the audit log.
 
+mod answers;
 mod dead_letters;
 mod deliveries;
+mod described;
 mod doors;
 mod fields;
 mod keys;
 mod ledger;
+mod orders;
 
 use std::sync::Arc;
 
@@ -16,10 +19,9 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::Value;
 use shared::broker::relay::Relay;
 use shared::domain::ids::{EventId, TraceId};
 use shared::runtime::telemetry::chain;
@@ -31,7 +33,8 @@ use sqlx::PgPool;
 use crate::api::problem::{Code, Problem};
 use crate::ledger::Auditor;
 use crate::metrics::Metrics;
-use crate::story;
+use crate::{openapi, story};
+use answers::{ChannelLine, Channels};
 use fields::Fields;
 
 /// What the handlers of the admin listener work with.
@@ -46,24 +49,8 @@ pub(crate) struct AdminState {
 
 /// The routes of the admin listener.
 pub(crate) fn router(state: AdminState) -> Router {
-    Router::new()
-        .route("/admin/traces/{trace_id}", get(trace))
-        .route("/admin/events/{id}", get(event))
-        .route("/admin/channels", get(channels))
-        .route("/admin/dead-letters", get(dead_letters::list))
-        .route("/admin/dead-letters/groups", get(dead_letters::groups))
-        .route("/admin/dead-letters/redrive", post(dead_letters::redrive))
-        .route("/admin/dead-letters/discard", post(dead_letters::discard))
-        .route("/admin/deliveries", get(deliveries::list))
-        .route("/admin/deliveries/{id}/settle", post(deliveries::settle))
-        .route("/admin/keys", get(keys::list).post(keys::create))
-        .route("/admin/keys/{id}/rotate", post(keys::rotate))
-        .route("/admin/keys/{id}/revoke", post(keys::revoke))
-        .route("/admin/sources", get(doors::list_sources))
-        .route("/admin/sources/{name}/networks", post(doors::set_networks))
-        .route("/admin/ip-blocks", get(doors::list_blocks))
-        .route("/admin/ip-blocks/lift", post(doors::lift_block))
-        .route("/admin/ledger", get(ledger::ledger))
+    let (router, _) = described::api().finish();
+    router
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(
@@ -78,7 +65,17 @@ pub(crate) fn router(state: AdminState) -> Router {
         .with_state(state)
 }
 
+/// What is said of them.
+pub(crate) fn document() -> Value {
+    described::api().finish().1
+}
+
+/// Everything asks for the token but the description of what is there, which tells nothing of
+/// what is stored.
 async fn authenticate(State(state): State<AdminState>, request: Request, next: Next) -> Response {
+    if matches!(request.uri().path(), openapi::DOCUMENT | openapi::PAGE) {
+        return next.run(request).await;
+    }
     let presented = request
         .headers()
         .get(AUTHORIZATION)
@@ -140,14 +137,14 @@ async fn channels(State(state): State<AdminState>) -> Response {
     let all = async { sessions::all(&mut *state.pool.acquire().await?).await };
     match all.await {
         Ok(all) => {
-            let channels: Vec<_> = all
-                .into_iter()
-                .map(|session| {
-                    json!({"id": session.channel_id, "provider_account": session.provider_account,
-                           "session": session.state, "held": session.held})
-                })
-                .collect();
-            Json(json!({"channels": channels})).into_response()
+            let lines = all.into_iter().map(|session| ChannelLine {
+                id: session.channel_id,
+                provider_account: session.provider_account,
+                session: session.state,
+                held: session.held,
+            });
+            let channels = lines.collect();
+            Json(Channels { channels }).into_response()
         }
         Err(error) => unavailable(&error),
     }

@@ -13,11 +13,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http_body_util::BodyExt as _;
-use serde_json::json;
 use shared::domain::event::IncomingEvent;
 use shared::source::asaas::{self, Asaas};
 use shared::source::{Reading, Source as _};
 
+use super::answers::Success;
 use super::problem::{Code, Problem};
 use super::{ApiState, webhooks};
 
@@ -56,7 +56,7 @@ pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Res
         state.guard.hold(client).await;
     }
     let response = match answer {
-        Answer::Stored => (StatusCode::OK, Json(json!({"success": true}))).into_response(),
+        Answer::Stored => (StatusCode::OK, Json(Success::YES)).into_response(),
         Answer::BadToken(problem) | Answer::NotStored(problem) => problem.into_response(),
     };
     state

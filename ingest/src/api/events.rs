@@ -16,7 +16,7 @@ use shared::source;
 use shared::store::logs::NewLog;
 use shared::store::{StoreError, tenants};
 
-use super::answers::{AcceptedBody, ItemBody, ItemOutcome};
+use super::answers::{AcceptedBody, Answered, ItemBody, ItemOutcome};
 use super::auth::Caller;
 use super::forms::{self, Form, HeaderKey, Posted};
 use super::headers::{given_trace, media_of};
@@ -26,7 +26,7 @@ use crate::accept::{AcceptRequest, Accepted, Arrival};
 use crate::story;
 
 /// The most events of one request.
-const LARGEST_BATCH: usize = 1000;
+pub(super) const LARGEST_BATCH: usize = 1000;
 
 pub(crate) async fn post(State(state): State<ApiState>, request: Request) -> Response {
     let begun = Instant::now();
@@ -124,7 +124,8 @@ impl Door<'_> {
         match self.accept(item).await {
             Ok(accepted) => {
                 let location = format!("/api/events/{}", accepted.event_id);
-                let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
+                let mut response =
+                    (StatusCode::ACCEPTED, Json(Answered::One(accepted))).into_response();
                 if let Ok(location) = HeaderValue::from_str(&location) {
                     response.headers_mut().insert(header::LOCATION, location);
                 }
@@ -197,7 +198,7 @@ impl Door<'_> {
                 },
             })
             .collect();
-        (StatusCode::ACCEPTED, Json(bodies)).into_response()
+        (StatusCode::ACCEPTED, Json(Answered::Several(bodies))).into_response()
     }
 
     async fn accept(&self, item: Item) -> Result<AcceptedBody, Problem> {

@@ -266,4 +266,26 @@ mod tests {
             .unwrap();
         assert_eq!(one.of(Some(3)).expose(), "k/3");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_headers_make_their_reader_panic_and_a_key_is_no_longer_than_it_came(
+            values in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), 6),
+            key in "\"?[ -~]{0,300}\"?(;[ -~]{0,9})?",
+        ) {
+            const NAMES: [&str; 6] =
+                ["idempotency-key", "content-type", "content-encoding", "traceparent", "ce-specversion", "webhook-id"];
+            let mut headers = HeaderMap::new();
+            for (name, value) in NAMES.into_iter().zip(&values) {
+                if let Ok(value) = axum::http::HeaderValue::from_bytes(value) {
+                    headers.append(name, value);
+                }
+            }
+            let _ = (media_of(&headers), super::super::headers::given_trace(&headers));
+            let _ = (header_key(&headers).is_ok(), posted(&headers, Value::Null).is_ok());
+            if let Some(read) = idempotency_key(&key) {
+                proptest::prop_assert!(read.len() <= key.len());
+            }
+        }
+    }
 }

@@ -4,6 +4,9 @@
 mod answers;
 pub(crate) mod asaas;
 pub(crate) mod auth;
+mod bodies;
+mod described;
+mod doors;
 pub(crate) mod events;
 mod forms;
 mod headers;
@@ -22,9 +25,9 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use shared::runtime::batcher::Batcher;
 use shared::runtime::clock::Clock;
 use shared::source::{DoorSecrets, Source};
@@ -164,18 +167,8 @@ fn address_forbidden() -> Problem {
 
 /// The routes of the public listener.
 pub(crate) fn router(state: ApiState) -> Router {
-    Router::new()
-        .route("/api/events", post(events::post))
-        .route("/api/events/{id}", get(events::get))
-        .route(
-            "/api/whatsapp/webhook",
-            post(webhooks::whatsapp).get(webhooks::probe),
-        )
-        .route(
-            "/webhook/whatsapp/delivery-status",
-            post(webhooks::delivery_status).get(webhooks::probe),
-        )
-        .route("/webhook/asaas", post(asaas::post).get(webhooks::probe))
+    let (router, _) = described::api().finish();
+    router
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(
@@ -184,6 +177,11 @@ pub(crate) fn router(state: ApiState) -> Router {
             )
         })
         .with_state(state)
+}
+
+/// What is said of them.
+pub(crate) fn document() -> Value {
+    described::api().finish().1
 }
 
 /// Reads a body within its bounds of size and time.

@@ -5,6 +5,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use shared::domain::ids::{EventId, TraceId};
 use shared::source;
@@ -18,6 +19,9 @@ macro_rules! codes {
         pub(crate) enum Code { $($(#[$doc])* $variant,)+ }
 
         impl Code {
+            /// Every code.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
             /// The stable text.
             pub(crate) const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
@@ -105,7 +109,7 @@ const NOT_IN_FRAGMENT: &AsciiSet = &CONTROLS
     .add(b'\\');
 
 /// A field at fault.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct FieldError {
     /// What is wrong.
     pub(crate) code: String,
@@ -145,25 +149,43 @@ pub(crate) struct Problem {
 /// The type of a problem about quotas (draft-ietf-httpapi-ratelimit-headers).
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
-/// The members of `application/problem+json`.
-#[derive(Serialize)]
+/// What is wrong, as `application/problem+json` (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
 pub(crate) struct ProblemBody<'a> {
+    /// `urn:posto:problem:` and the code; of `rate_limited` the type of the RateLimit draft.
     r#type: String,
+    /// The same for every problem of the code.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// What is wrong; the set is closed.
+    #[schemars(schema_with = "Code::schema")]
     code: &'static str,
+    /// What is wrong with this request.
     detail: &'a str,
+    /// The fields at fault.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    /// The trace under which the refusal was kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a TraceId>,
+    /// The limit that was met.
     #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
     violated_policies: Option<[&'static str; 1]>,
     /// Beside the header, for the items of a batch have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u64>,
+    /// The event that has the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     existing_event_id: Option<EventId>,
+}
+
+impl Code {
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        let texts: Vec<&str> = Self::ALL.iter().map(|code| code.as_str()).collect();
+        json_schema!({"type": "string", "enum": texts})
+    }
 }
 
 impl Problem {

@@ -7,7 +7,8 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use shared::domain::event::IncomingEvent;
 use shared::domain::ids::{EventId, TraceId};
 use shared::runtime::batcher::Rejected;
@@ -15,13 +16,14 @@ use shared::source::wpp_gateway::WppGateway;
 use shared::source::{DoorSecrets, Reading, Source};
 use shared::store::logs::NewLog;
 
+use super::answers::Success;
 use super::problem::{Code, Problem};
 use super::{ApiState, LARGEST_WEBHOOK, read_body};
 use crate::accept::{AcceptRequest, Accepted, Arrival};
 
 /// Providers look whether the address is alive.
 pub(crate) async fn probe() -> impl IntoResponse {
-    Json(json!({"success": true}))
+    Json(Success::YES)
 }
 
 pub(crate) async fn whatsapp(State(state): State<ApiState>, request: Request) -> Response {
@@ -60,7 +62,7 @@ async fn receive(state: &ApiState, request: Request, door: &Door) -> Response {
     match accept(state, request, door).await {
         Ok(Some(event_id)) => answer("SUCCESS", Some(event_id)),
         Ok(None) => answer("EVENT_SKIPPED", None),
-        Err(problem) => refuse(state, door, problem).await,
+        Err(problem) => refuse(state, door.name, "wpp_gateway", problem).await,
     }
 }
 
@@ -100,21 +102,22 @@ async fn accept(
 }
 
 /// An authentic request that could not be kept leaves a row that its trace shows.
-async fn refuse(state: &ApiState, door: &Door, problem: Problem) -> Response {
+pub(super) async fn refuse(
+    state: &ApiState,
+    door: &str,
+    source: &str,
+    problem: Problem,
+) -> Response {
     let trace_id = TraceId::generate();
     let problem = problem.with_trace(&trace_id);
     let code = problem.code.as_str();
-    state
-        .metrics
-        .refused
-        .with_label_values(&[door.name, code])
-        .inc();
-    tracing::warn!(trace_id = %trace_id, source = "wpp_gateway", outcome = "refused", failure.code = code, "event.refused");
+    state.metrics.refused.with_label_values(&[door, code]).inc();
+    tracing::warn!(trace_id = %trace_id, source, outcome = "refused", failure.code = code, "event.refused");
     if problem.code != Code::Unavailable {
         let log = NewLog {
             level: "warn",
             trace_id: Some(trace_id.to_string()),
-            source_system: Some("wpp_gateway".to_owned()),
+            source_system: Some(source.to_owned()),
             code: code.to_owned(),
             pointer: problem.errors.first().map(|error| error.pointer.clone()),
             message: problem.detail.clone(),
@@ -177,10 +180,23 @@ pub(super) async fn store(
     Ok(event_id)
 }
 
+/// What the gateway is told.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct WebhookAnswer {
+    /// True.
+    success: bool,
+    /// The first event that it brought; none where it brought none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<EventId>,
+    /// `SUCCESS` or `EVENT_SKIPPED`.
+    code: &'static str,
+}
+
 fn answer(code: &'static str, event_id: Option<EventId>) -> Response {
-    let body = match event_id {
-        Some(event_id) => json!({"success": true, "event_id": event_id, "code": code}),
-        None => json!({"success": true, "code": code}),
+    let answer = WebhookAnswer {
+        success: true,
+        event_id,
+        code,
     };
-    (StatusCode::OK, Json(body)).into_response()
+    (StatusCode::OK, Json(answer)).into_response()
 }

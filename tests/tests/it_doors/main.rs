@@ -3,7 +3,9 @@
 
 mod asaas;
 mod asaas_answers;
+mod described;
 mod owners;
 mod signed;
 mod standards;
 mod upgrades;
+mod whapi;
