@@ -90,7 +90,7 @@ choose_test_ports() {
     keep_ports
 }
 
-test_ports() { printf '%s\n' "${PORT[postgres]}" "${PORT[amqp]}" "${PORT[management]}" "${PORT[rabbitmq_metrics]}" "${PORT[epmd]}" "${PORT[erlang_dist]}"; }
+test_ports() { printf '%s\n' "${PORT[api]}" "${PORT[admin]}" "${PORT[ingest_ops]}" "${PORT[router_ops]}" "${PORT[delivery_ops]}" "${PORT[postgres]}" "${PORT[amqp]}" "${PORT[management]}" "${PORT[rabbitmq_metrics]}" "${PORT[epmd]}" "${PORT[erlang_dist]}"; }
 
 test_ports_free() {
     local number

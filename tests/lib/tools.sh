@@ -50,6 +50,34 @@ fetch_prometheus() (
     ln -sf "$TOOLS/prometheus/usr/bin/prometheus" "$TOOLS/prometheus/usr/bin/promtool" "$TOOLS/bin/"
 )
 
+# ensure_schemathesis: in a Python environment of its own, every package of the version that is written
+# down. SCHEMATHESIS is its program.
+ensure_schemathesis() {
+    local wanted=$REPO/tests/lib/api/requirements.txt folder=$TOOLS/schemathesis log=$STATE/log/schemathesis.log
+    SCHEMATHESIS=$folder/bin/schemathesis
+    if [[ -x $SCHEMATHESIS ]] && cmp -s "$wanted" "$folder/requirements.txt"; then return 0; fi
+    ensure_packages python3
+    step "Fetching schemathesis into .local/tools/ (once)"
+    if ! fetch_schemathesis "$wanted" "$folder" >"$log" 2>&1 9>&-; then
+        log_tail "$log"
+        die "schemathesis could not be installed" \
+            "python3 with venv is needed (apt-get install python3-venv), and a way to pypi.org or a mirror (PIP_INDEX_URL)"
+    fi
+}
+
+fetch_schemathesis() {
+    local wanted=$1 folder=$2
+    rm -rf "$folder"
+    # Debian keeps venv apart from Python.
+    python3 -m venv "$folder" || {
+        rm -rf "$folder"
+        apt_install python3-venv && python3 -m venv "$folder"
+    } || return 1
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r "$wanted" || return 1
+    "$folder/bin/pip" check || return 1
+    cp "$wanted" "$folder/requirements.txt"
+}
+
 # timed TITLE COMMAND...
 timed() {
     local title=$1 started=$SECONDS
