@@ -37,7 +37,7 @@ fn product() -> Vec<(String, String)> {
     .into();
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(&folder)
-            .unwrap()
+            .expect("because it was just found")
             .flatten()
             .map(|entry| entry.path())
         {

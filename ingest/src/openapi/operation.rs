@@ -133,9 +133,14 @@ impl Security {
 
 /// What an operation reads.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Body {
-    optional: bool,
-    content: Vec<(&'static str, SchemaOf, Vec<(&'static str, Value)>)>,
+pub(crate) struct Body(Vec<Content>);
+
+/// One content type of a body.
+#[derive(Clone, Debug)]
+struct Content {
+    media: &'static str,
+    schema: SchemaOf,
+    examples: Vec<(&'static str, Value)>,
 }
 
 impl Body {
@@ -147,35 +152,36 @@ impl Body {
     /// Or that, as another content type.
     pub(crate) fn or<T: JsonSchema + ?Sized>(mut self, media: &'static str) -> Self {
         let schema: SchemaOf = SchemaGenerator::subschema_for::<T>;
-        self.content.push((media, schema, Vec::new()));
+        self.0.push(Content {
+            media,
+            schema,
+            examples: Vec::new(),
+        });
         self
     }
 
     /// With an example of the content type that was named last.
     pub(crate) fn example(mut self, name: &'static str, value: Value) -> Self {
-        if let Some((_, _, examples)) = self.content.last_mut() {
-            examples.push((name, value));
+        if let Some(content) = self.0.last_mut() {
+            content.examples.push((name, value));
         }
         self
     }
 
     fn described(&self, schemas: &mut SchemaGenerator) -> Value {
-        let content: Map<String, Value> = self
-            .content
-            .iter()
-            .map(|(media, schema, examples)| {
-                let mut said = json!({"schema": schema(schemas)});
-                if !examples.is_empty() {
-                    let examples: Map<String, Value> = examples
-                        .iter()
-                        .map(|(name, value)| ((*name).to_owned(), json!({"value": value})))
-                        .collect();
-                    said["examples"] = examples.into();
-                }
-                ((*media).to_owned(), said)
-            })
-            .collect();
-        json!({"required": !self.optional, "content": content})
+        let of = |content: &Content| {
+            let mut said = json!({"schema": (content.schema)(schemas)});
+            if !content.examples.is_empty() {
+                let examples = content.examples.iter();
+                let examples: Map<String, Value> = examples
+                    .map(|(name, value)| ((*name).to_owned(), json!({"value": value})))
+                    .collect();
+                said["examples"] = examples.into();
+            }
+            (content.media.to_owned(), said)
+        };
+        let content: Map<String, Value> = self.0.iter().map(of).collect();
+        json!({"required": true, "content": content})
     }
 }
 
