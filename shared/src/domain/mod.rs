@@ -14,6 +14,7 @@ pub mod failure;
 pub mod ids;
 pub mod mask;
 pub mod message;
+pub mod module;
 pub mod network;
 pub mod redrive;
 pub mod rule;
