@@ -8,9 +8,10 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use shared::broker::relay::Relay;
 use shared::domain::directory::{Directory, account_slug};
-use shared::domain::event::{Body, IncomingEvent, KeyOrigin};
+use shared::domain::event::{Body, IncomingEvent, KeyOrigin, mark};
 use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::domain::message::{Labels, WorkMessage};
+use shared::domain::module::Module;
 use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
 use shared::store::StoreError;
@@ -67,6 +68,8 @@ pub struct Arrival {
     pub received_at: DateTime<Utc>,
     /// The bytes that came.
     pub body: Vec<u8>,
+    /// The module that it came by, where that is in shadow: nothing of what follows leaves.
+    pub shadow: Option<Module>,
 }
 
 impl AcceptRequest {
@@ -115,7 +118,7 @@ impl AcceptRequest {
             causation_id: incoming.causation_id,
             occurred_at: incoming.occurred_at.unwrap_or(arrival.received_at),
             received_at: arrival.received_at,
-            metadata: incoming.metadata,
+            metadata: mark(incoming.metadata, arrival.shadow),
             body: match incoming.body {
                 Body::AsReceived => arrival.body,
                 Body::Redacted(body) => body,

@@ -70,12 +70,16 @@ pub(crate) struct Planned {
     pub(crate) unknown_policy: String,
     /// Why it cannot be tried, with a word for a person.
     pub(crate) failure: Option<(FailureCode, String)>,
+    /// Whether it is only told what would have left.
+    pub(crate) simulated: bool,
 }
 
 impl Planned {
-    /// Where the delivery begins: most failures wait for a person, a recipient nobody can mend.
+    /// Where the delivery begins: most failures wait for a person, a recipient nobody can mend. What is
+    /// simulated ends there, with what would have failed.
     pub(crate) fn state(&self) -> DeliveryState {
         match &self.failure {
+            _ if self.simulated => DeliveryState::Simulated,
             None => DeliveryState::Queued,
             Some((code, _)) if code.class() == FailureClass::Recipient => DeliveryState::Failed,
             Some(_) => DeliveryState::Dead,
@@ -84,6 +88,16 @@ impl Planned {
 }
 
 impl Plan {
+    /// The same decision, of which nothing leaves.
+    pub(crate) fn simulate(&mut self) {
+        for planned in &mut self.deliveries {
+            planned.simulated = true;
+        }
+        self.note = self
+            .note
+            .or(Some("the module is in shadow: nothing leaves"));
+    }
+
     /// Why nothing may be planned: the event is quarantined.
     pub(crate) fn failure(&self) -> Option<FailureCode> {
         self.tenant
@@ -469,6 +483,7 @@ fn empty(rule: &Rule, channel: Channel) -> Planned {
         detail: json!({}),
         unknown_policy: "park".to_owned(),
         failure: None,
+        simulated: false,
     }
 }
 

@@ -258,6 +258,7 @@ impl Door<'_> {
             trace_id: trace_id.clone(),
             received_at: self.now,
             body: item.body,
+            shadow: None,
         };
         let request = AcceptRequest::new(incoming, arrival, &self.state.directory.get());
         let (own_trace, own_correlation) = (

@@ -14,9 +14,11 @@ use sha2::{Digest, Sha256};
 use super::ids::{TenantId, TraceId};
 
 mod books;
+mod mark;
 mod normalised;
 
 pub use books::{Books, Charge, ChargeStatus};
+pub use mark::{is_in_shadow, mark};
 pub use normalised::{
     Contact, ContentKind, MediaRef, NormalisedEvent, NormalisedKind, Participant, SentMessage,
     SessionState,
