@@ -34,6 +34,7 @@ use crate::guard::{self, Guard};
 use crate::ledger::Auditor;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
+use crate::pixelhub::Upstream;
 use crate::retention::{Retention, RetentionMetrics};
 use crate::{gateway_webhook, housekeeping};
 
@@ -65,6 +66,7 @@ impl App {
     /// broker that is down is waited for.
     pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
         let db = pool::open(&args.database, LONGEST_STATEMENT)?;
+        let upstream = Upstream::new(&args.upstream, &args.outbound)?;
         for remark in args.remarks() {
             tracing::warn!("{remark}");
         }
@@ -148,7 +150,7 @@ impl App {
             let state = api_state(
                 &args,
                 (db.clone(), directory),
-                guard,
+                (guard, upstream),
                 (relay.clone(), clock, Arc::clone(&metrics)),
                 lifecycle,
             );
@@ -180,7 +182,7 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn api_state(
     args: &RunArgs,
     (db, directory): (PgPool, DirectoryCache),
-    guard: Arc<Guard>,
+    (guard, upstream): (Arc<Guard>, Upstream),
     (relay, clock, metrics): (Relay, Arc<dyn Clock>, Arc<Metrics>),
     lifecycle: &Lifecycle,
 ) -> ApiState {
@@ -213,6 +215,7 @@ fn api_state(
         status_secrets: Arc::new(args.status_secrets()),
         uses,
         guard,
+        upstream,
         asaas_secrets: Arc::new(args.asaas_secrets()),
         clock,
         metrics,

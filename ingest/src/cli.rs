@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use shared::broker::BrokerArgs;
 use shared::domain::credential::{Credential, CredentialKind};
 use shared::domain::directory::Directory;
+use shared::domain::module::Module;
 use shared::outbound::OutboundArgs;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
@@ -18,6 +19,7 @@ use shared::store::pool::DatabaseArgs;
 use shared::wpp::WppArgs;
 
 use crate::guard::GuardArgs;
+pub use crate::pixelhub::UpstreamArgs;
 use crate::retention::Keep;
 
 /// Posto's ingest: the one door in.
@@ -60,6 +62,37 @@ pub enum AdminCommand {
     /// Sources, and from where they may speak.
     #[command(subcommand)]
     Sources(SourceCommand),
+    /// PixelHub's modules, and who serves them.
+    #[command(subcommand, visible_alias = "module")]
+    Modules(ModuleCommand),
+}
+
+/// The commands about PixelHub's modules.
+#[derive(Debug, Subcommand)]
+pub enum ModuleCommand {
+    /// Shows who serves each module.
+    List {
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Says who serves a module.
+    Set {
+        /// `chat` or `tenants`.
+        module: Module,
+        /// `live`: Posto; `shadow`: Posto, and nothing leaves; `off`: PixelHub; `default` takes the switch away.
+        #[arg(long, value_parser = ["live", "shadow", "off", "default"])]
+        mode: String,
+        /// Only for this tenant. None: for all that have no switch of their own.
+        #[arg(long)]
+        tenant: Option<i64>,
+        /// Who does it.
+        #[command(flatten)]
+        by: KeyAuthor,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
 }
 
 /// The commands about sources.
@@ -273,6 +306,9 @@ pub struct RunArgs {
     /// That door's secret before this one, still valid.
     #[arg(long, env = "WHATSAPP_WEBHOOK_SECRET_PREVIOUS", hide_env_values = true)]
     pub status_webhook_secret_previous: Option<SecretString>,
+    /// Where PixelHub is.
+    #[command(flatten)]
+    pub upstream: UpstreamArgs,
     /// What stands before the doors.
     #[command(flatten)]
     pub guard: GuardArgs,

@@ -3,7 +3,7 @@
 //!
 //! The walk: `api` (HTTP in: `events`, `webhooks`) → `accept` (THE use case: key → event + outbox
 //! row, in one statement) → the answer. Beside it: `admin` (second listener: traces for
-//! operators), `guard` (addresses, limits, shut-outs), `keys` and `networks`
+//! operators), `pixelhub` (the addresses that PixelHub had, and who serves them: `modules`), `guard` (addresses, limits, shut-outs), `keys` and `networks`
 //! (credentials, and from where they may speak), `commands` and `key_commands` (migrate,
 //! import, keys), `gateway_webhook` (tells the gateway where to post), `housekeeping` and `retention`
 //! (the weeks that come and those that may go).
@@ -24,7 +24,10 @@ mod keys;
 mod ledger;
 mod ledger_metrics;
 mod metrics;
+mod module_commands;
+mod modules;
 mod networks;
+mod pixelhub;
 pub mod process;
 mod redrive;
 pub mod retention;

@@ -7,6 +7,7 @@ mod doors;
 mod fields;
 mod keys;
 mod ledger;
+mod modules;
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
@@ -63,6 +64,8 @@ pub(crate) fn router(state: AdminState) -> Router {
         .route("/admin/sources/{name}/networks", post(doors::set_networks))
         .route("/admin/ip-blocks", get(doors::list_blocks))
         .route("/admin/ip-blocks/lift", post(doors::lift_block))
+        .route("/admin/modules", get(modules::list))
+        .route("/admin/modules/{module}", put(modules::set))
         .route("/admin/ledger", get(ledger::ledger))
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {

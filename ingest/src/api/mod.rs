@@ -5,8 +5,8 @@ mod answers;
 pub(crate) mod asaas;
 pub(crate) mod auth;
 pub(crate) mod events;
-mod forms;
-mod headers;
+pub(crate) mod forms;
+pub(crate) mod headers;
 pub(crate) mod problem;
 pub(crate) mod refusals;
 mod signed;
@@ -34,6 +34,7 @@ use sqlx::PgPool;
 use crate::accept::Accept;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
+use crate::pixelhub::{self, Upstream};
 use auth::{Bootstrap, Caller};
 use problem::{Code, Problem};
 use refusals::LogRefusals;
@@ -59,6 +60,7 @@ pub(crate) struct ApiState {
     pub(crate) gateway_secrets: Arc<DoorSecrets>,
     pub(crate) status_secrets: Arc<DoorSecrets>,
     pub(crate) asaas_secrets: Arc<DoorSecrets>,
+    pub(crate) upstream: Upstream,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -147,7 +149,7 @@ impl ApiState {
     }
 }
 
-fn shut_out(seconds: u64) -> Problem {
+pub(crate) fn shut_out(seconds: u64) -> Problem {
     Problem::new(
         Code::AddressShutOut,
         "too many requests of this address carried no valid credential",
@@ -176,6 +178,7 @@ pub(crate) fn router(state: ApiState) -> Router {
             post(webhooks::delivery_status).get(webhooks::probe),
         )
         .route("/webhook/asaas", post(asaas::post).get(webhooks::probe))
+        .merge(pixelhub::routes())
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(
