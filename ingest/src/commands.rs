@@ -15,9 +15,11 @@ use shared::store::config;
 use shared::store::import::{self, TenantRow};
 use shared::store::invoices;
 use shared::store::pool::{self, DatabaseArgs};
+use shared::store::service_orders;
 use sqlx::Connection as _;
 
 use crate::cli::{Cli, RunArgs};
+use crate::order_data::OrderData;
 
 /// How long `check-config` waits for the database.
 const KEYS_BOUND: Duration = Duration::from_secs(5);
@@ -69,6 +71,8 @@ struct ReferenceData {
     tenants: Vec<TenantData>,
     #[serde(default)]
     invoices: Vec<InvoiceData>,
+    #[serde(default)]
+    service_orders: Vec<OrderData>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -177,6 +181,16 @@ pub async fn import(args: &DatabaseArgs, file: &Path) -> anyhow::Result<String> 
             .await
             .with_context(|| format!("invoice {} names a tenant that is not there", invoice.id))?;
     }
+    for order in &data.service_orders {
+        service_orders::set(&mut tx, &order.row()?)
+            .await
+            .with_context(|| {
+                format!(
+                    "service order {} names a tenant that is not there, or a token of another",
+                    order.id
+                )
+            })?;
+    }
     if !data.invoices.is_empty() {
         import::tell(&mut tx).await?;
     }
@@ -184,11 +198,12 @@ pub async fn import(args: &DatabaseArgs, file: &Path) -> anyhow::Result<String> 
     drop(conn);
     pool.close().await;
     Ok(format!(
-        "{} sources, {} channels, {} tenants, {} invoices",
+        "{} sources, {} channels, {} tenants, {} invoices, {} service orders",
         data.sources.len(),
         data.channels.len(),
         data.tenants.len(),
-        data.invoices.len()
+        data.invoices.len(),
+        data.service_orders.len()
     ))
 }
 

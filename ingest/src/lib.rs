@@ -27,6 +27,7 @@ mod metrics;
 mod module_commands;
 mod modules;
 mod networks;
+mod order_data;
 mod pixelhub;
 pub mod process;
 mod redrive;
