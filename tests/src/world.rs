@@ -5,6 +5,7 @@
 pub mod http;
 mod look;
 mod owners;
+pub mod pixelhub;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -128,6 +129,7 @@ impl World {
         let db = pool::open(&database_args(&database_url), BOUND)?;
         pool::migrate(&db).await?;
         import_reference_data(&db).await?;
+        pixelhub::import(&db).await?;
         if setup.owners {
             owners::import(&db).await?;
         }
