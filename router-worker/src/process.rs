@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use shared::runtime::lifecycle::Lifecycle;
-use shared::runtime::{cli, telemetry};
+use shared::runtime::{cli, memory, telemetry};
 use shared::store::pool;
 
 use crate::app::App;
@@ -21,6 +21,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
     match Cli::from_arg_matches(&matches)?.command {
         Command::Run(args) => {
             telemetry::start(&args.telemetry);
+            memory::use_small_pages();
             let lifecycle = Lifecycle::default();
             lifecycle.run(App::start(*args, &lifecycle)).await?;
         }

@@ -163,9 +163,11 @@ pub async fn claim(
                d.source_system, d.trace_id, d.correlation_id, d.tenant_id, d.channel, d.channel_id,
                c.provider_account, d.template_key, d.recipient, d.recipient_key, d.recipient_name, d.body_text,
                d.detail, d.created_at
-        from delivery_attempts a join deliveries d on d.id = a.delivery_id
+        from unnest($2::uuid[]) as asked(id)
+        cross join lateral (select * from delivery_attempts a where a.id = asked.id limit 1) a
+        join deliveries d on d.id = a.delivery_id
         left join channels c on c.id = d.channel_id
-        where a.id = any($2) and a.outcome = 'open'
+        where a.outcome = 'open'
         "#,
         requests as _,
         &ids,
@@ -329,16 +331,24 @@ pub async fn record_sent(
         r#"with able as (
                update channels set session_state = 'up', session_reason = 'sends', session_changed_at = now()
                where id = any($2) and session_state <> 'up'
+           ), looked as materialized (
+               -- By id alone, so that no statistics make the planner walk what is claimed or open; judged
+               -- on the locked version of the row.
+               select d.id, a.id as attempt_id
+               from unnest($1::hub_sent_attempt[]) i
+               cross join lateral (select d.id, d.state, d.lane, d.attempt_count, d.generation
+                                   from deliveries d where d.id = i.delivery_id limit 1 for update) d
+               cross join lateral (select a.id, a.outcome, a.number, a.generation
+                                   from delivery_attempts a where a.id = i.id limit 1) a
+               where d.state = 'claimed' and d.lane <> 'reply' and a.outcome = 'open'
+                 and a.number = d.attempt_count and a.generation = d.generation
            ), moved as (
                update deliveries d
                set state = 'sent', updated_at = now(), failure_code = null, held_reason = null,
                    next_attempt_at = null, sent_at = coalesce(d.sent_at, now()),
                    settled_at = coalesce(d.settled_at, now())
-               from unnest($1::hub_sent_attempt[]) i
-               join delivery_attempts a on a.id = i.id
-               where d.id = i.delivery_id and d.state = 'claimed' and d.lane <> 'reply' and a.outcome = 'open'
-                 and a.number = d.attempt_count and a.generation = d.generation
-               returning a.id
+               from looked l where d.id = l.id
+               returning l.attempt_id as id
            )
            update delivery_attempts a
            set outcome = 'sent', finished_at = now(), duration_ms = i.duration_ms,

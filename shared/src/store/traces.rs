@@ -419,7 +419,8 @@ pub async fn receipts_of_trace(
     let rows = sqlx::query_as!(
         ReceiptStory,
         "select id as receipt_id, event_id, delivery_id, kind, level, evidence, state, effect, provider_at, applied_at
-         from receipts where trace_id = $1 order by created_at, id limit $2",
+         from receipts where event_id in (select id from communication_events where trace_id = $1)
+         order by created_at, id limit $2",
         trace_id,
         MOST_ROWS,
     )
