@@ -15,6 +15,7 @@ pub mod ids;
 pub mod mask;
 pub mod message;
 pub mod network;
+pub mod personal;
 pub mod redrive;
 pub mod rule;
 pub mod template;
