@@ -128,11 +128,9 @@ async fn page(
         return Ok(false);
     }
     let turned = resealing::turn_page(&mut tx, book, &walk.up_to, seals).await?;
+    walk.resealed += turned.resealed;
     match turned.up_to {
-        Some(up_to) => {
-            walk.up_to = up_to;
-            walk.resealed += turned.resealed;
-        }
+        Some(up_to) => walk.up_to = up_to,
         None => {
             walk.is_clean = walk.resealed == 0;
             walk.up_to = String::new();

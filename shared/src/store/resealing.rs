@@ -140,7 +140,8 @@ pub async fn walk_again(conn: &mut PgConnection) -> StoreResult<()> {
 /// A page that was turned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Turned {
-    /// The last id of the page; `None` when the book has ended.
+    /// The last id of the page; `None` when the book ends with it. What is written behind it meanwhile is
+    /// sealed by whoever writes it.
     pub up_to: Option<String>,
     /// How many values were sealed.
     pub resealed: i64,
@@ -199,9 +200,11 @@ async fn events(
     .fetch_all(&mut *conn)
     .await?;
     let within = page.iter().take_while(|row| row.size <= PAGE_BYTES).count();
-    let Some(last) = page.get(within.max(1) - 1).map(|row| row.id) else {
+    let within = within.max(1);
+    let Some(last) = page.get(within - 1).map(|row| row.id) else {
         return Ok(Turned::default());
     };
+    let follows = within < page.len() || is_full(page.len());
     let due = sqlx::query!(
         "select id, body, payload from communication_events
          where id > $1 and id <= $2
@@ -248,7 +251,7 @@ async fn events(
         .execute(conn)
         .await?;
     }
-    Ok(turned(last.to_string(), ids.len()))
+    Ok(turned(follows.then(|| last.to_string()), ids.len()))
 }
 
 async fn deliveries(
@@ -256,16 +259,17 @@ async fn deliveries(
     after: Uuid,
     (key_id, seals): (&str, &Keyring),
 ) -> StoreResult<Turned> {
-    let last = sqlx::query_scalar!(
-        "select id from (select id from deliveries where id > $1 order by id limit $2) p order by id desc limit 1",
+    let page = sqlx::query_scalar!(
+        "select id from deliveries where id > $1 order by id limit $2",
         after,
         PAGE,
     )
-    .fetch_optional(&mut *conn)
+    .fetch_all(&mut *conn)
     .await?;
-    let Some(last) = last else {
+    let Some(last) = page.last().copied() else {
         return Ok(Turned::default());
     };
+    let follows = is_full(page.len());
     let due = sqlx::query!(
         r#"select id, body_text as "text!" from deliveries
            where id > $1 and id <= $2 and body_text <> '' and hub_sealed_with(body_text) is distinct from $3
@@ -286,7 +290,7 @@ async fn deliveries(
     )
     .execute(conn)
     .await?;
-    Ok(turned(last.to_string(), ids.len()))
+    Ok(turned(follows.then(|| last.to_string()), ids.len()))
 }
 
 async fn receipts(
@@ -294,16 +298,17 @@ async fn receipts(
     after: Uuid,
     (key_id, seals): (&str, &Keyring),
 ) -> StoreResult<Turned> {
-    let last = sqlx::query_scalar!(
-        "select id from (select id from receipts where id > $1 order by id limit $2) p order by id desc limit 1",
+    let page = sqlx::query_scalar!(
+        "select id from receipts where id > $1 order by id limit $2",
         after,
         PAGE,
     )
-    .fetch_optional(&mut *conn)
+    .fetch_all(&mut *conn)
     .await?;
-    let Some(last) = last else {
+    let Some(last) = page.last().copied() else {
         return Ok(Turned::default());
     };
+    let follows = is_full(page.len());
     let due = sqlx::query!(
         r#"select id, body_text as "text!" from receipts
            where id > $1 and id <= $2 and body_text <> '' and hub_sealed_with(body_text) is distinct from $3
@@ -324,7 +329,7 @@ async fn receipts(
     )
     .execute(conn)
     .await?;
-    Ok(turned(last.to_string(), ids.len()))
+    Ok(turned(follows.then(|| last.to_string()), ids.len()))
 }
 
 async fn chat_messages(
@@ -332,16 +337,17 @@ async fn chat_messages(
     after: i64,
     (key_id, seals): (&str, &Keyring),
 ) -> StoreResult<Turned> {
-    let last = sqlx::query_scalar!(
-        "select id from (select id from chat_messages where id > $1 order by id limit $2) p order by id desc limit 1",
+    let page = sqlx::query_scalar!(
+        "select id from chat_messages where id > $1 order by id limit $2",
         after,
         PAGE,
     )
-    .fetch_optional(&mut *conn)
+    .fetch_all(&mut *conn)
     .await?;
-    let Some(last) = last else {
+    let Some(last) = page.last().copied() else {
         return Ok(Turned::default());
     };
+    let follows = is_full(page.len());
     let due = sqlx::query!(
         "select id, event_id, content from chat_messages
          where id > $1 and id <= $2 and content <> '' and hub_sealed_with(content) is distinct from $3
@@ -363,7 +369,7 @@ async fn chat_messages(
     )
     .execute(conn)
     .await?;
-    Ok(turned(last.to_string(), ids.len()))
+    Ok(turned(follows.then(|| last.to_string()), ids.len()))
 }
 
 async fn files(
@@ -381,9 +387,11 @@ async fn files(
     .fetch_all(&mut *conn)
     .await?;
     let within = page.iter().take_while(|row| row.size <= PAGE_BYTES).count();
-    let Some(last) = page.get(within.max(1) - 1).map(|row| row.sha256.clone()) else {
+    let within = within.max(1);
+    let Some(last) = page.get(within - 1).map(|row| row.sha256.clone()) else {
         return Ok(Turned::default());
     };
+    let follows = within < page.len() || is_full(page.len());
     let due = sqlx::query!(
         "select sha256, bytes from media
          where sha256 > $1 and sha256 <= $2 and hub_sealed_with(bytes) is distinct from $3
@@ -409,7 +417,7 @@ async fn files(
     )
     .execute(conn)
     .await?;
-    Ok(turned(hex::encode(last), hashes.len()))
+    Ok(turned(follows.then(|| hex::encode(last)), hashes.len()))
 }
 
 /// Texts with the rows that they are bound to, sealed with the key that seals now.
@@ -428,9 +436,14 @@ fn sealed_texts(
     Ok((rows, texts))
 }
 
-fn turned(up_to: String, resealed: usize) -> Turned {
+/// A page that is not full is the last: under traffic one without any row would never come.
+fn is_full(rows: usize) -> bool {
+    i64::try_from(rows).is_ok_and(|rows| rows >= PAGE)
+}
+
+fn turned(up_to: Option<String>, resealed: usize) -> Turned {
     Turned {
-        up_to: Some(up_to),
+        up_to,
         resealed: i64::try_from(resealed).unwrap_or(i64::MAX),
     }
 }
