@@ -191,7 +191,10 @@ fn a_process_without_the_keys_of_the_database_does_not_start() {
     assert_eq!(Keyring::off().check(&[]), Ok(()));
     assert_eq!(keys(&[("k2", 2), ("k1", 1)]).check(&known), Ok(()));
     // A key that the database does not know yet may be there: it is about to be rolled out.
-    assert_eq!(keys(&[("k1", 1), ("k3", 3)]).check(&[old.clone()]), Ok(()));
+    assert_eq!(
+        keys(&[("k1", 1), ("k3", 3)]).check(std::slice::from_ref(&old)),
+        Ok(())
+    );
     let missing = |id: &str| Err(KeyringError::Missing { id: id.to_owned() });
     let wrong = |id: &str| Err(KeyringError::Wrong { id: id.to_owned() });
     assert_eq!(Keyring::off().check(&known), missing("k1"));

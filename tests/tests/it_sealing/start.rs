@@ -17,7 +17,8 @@ async fn checked(world: &World, payload_keys: &str) -> String {
         payload_keys,
     ];
     let matches = ingest::cli::Cli::command().get_matches_from(arguments);
-    let cli = ingest::cli::Cli::from_arg_matches(&matches).unwrap();
+    let cli =
+        ingest::cli::Cli::from_arg_matches(&matches).expect("because they are of its own command");
     let ingest::cli::Command::CheckConfig(args) = cli.command else {
         unreachable!("`check-config` was parsed")
     };
