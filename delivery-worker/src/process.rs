@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::{cli, memory, telemetry};
-use shared::store::pool;
+use shared::store::{pool, sealing_keys};
 use shared::wpp::WppClient;
 
 use crate::app::App;
@@ -35,6 +35,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
                 "{}",
                 cli::table(&cli::effective_of(Cli::command(), &matches))
             );
+            if let Some(remark) = sealing_keys::remark(&args.database, &args.sealing).await {
+                println!("note: {remark}");
+            }
             // What `run` would refuse to start with.
             WppClient::new(
                 &args

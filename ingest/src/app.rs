@@ -16,9 +16,10 @@ use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::ops::{self, Check, Readiness};
 use shared::runtime::telemetry::chain;
 use shared::runtime::vitals::Vitals;
+use shared::sealing::Keyring;
 use shared::source::DoorSecrets;
 use shared::store::config::DirectoryCache;
-use shared::store::pool;
+use shared::store::{pool, sealing_keys};
 use shared::wpp::WppClient;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -35,8 +36,9 @@ use crate::ledger::Auditor;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
 use crate::pixelhub::Upstream;
+use crate::resealing::ResealingMetrics;
 use crate::retention::{Retention, RetentionMetrics};
-use crate::{gateway_webhook, housekeeping};
+use crate::{gateway_webhook, housekeeping, resealing};
 
 /// A caller waits for its answer: a statement that takes longer is answered 503.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(10);
@@ -65,6 +67,7 @@ impl App {
     /// A setting cannot be used, an address is taken, or migrations are pending. A database or a
     /// broker that is down is waited for.
     pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
+        let seals = args.sealing.keyring()?;
         let db = pool::open(&args.database, LONGEST_STATEMENT)?;
         let upstream = Upstream::new(&args.upstream, &args.outbound)?;
         for remark in args.remarks() {
@@ -80,11 +83,13 @@ impl App {
             Listeners::Public => None,
         };
         pool::await_prepared(&db, args.database.migrate).await?;
+        sealing_keys::await_agreed(&db, &seals).await?;
 
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
         let vitals = Vitals::register(&registry, "ingest", env!("CARGO_PKG_VERSION"))?;
         let ledger_metrics = LedgerMetrics::register(&registry)?;
+        let resealing_metrics = ResealingMetrics::register(&registry)?;
         let retention = Retention {
             pool: db.clone(),
             keep: args.keep,
@@ -136,6 +141,14 @@ impl App {
             vitals.beat("ledger"),
             lifecycle.stopping(),
         ));
+        if seals.active().is_some() {
+            lifecycle.spawn(resealing::run(
+                db.clone(),
+                seals.clone(),
+                (resealing_metrics, vitals.beat("reseal")),
+                lifecycle.stopping(),
+            ));
+        }
         lifecycle.spawn(pool::watch(
             db.clone(),
             vitals.database_up(),
@@ -149,7 +162,7 @@ impl App {
             ));
             let state = api_state(
                 &args,
-                (db.clone(), directory),
+                (db.clone(), seals.clone(), directory),
                 (guard, upstream),
                 (relay.clone(), clock, Arc::clone(&metrics)),
                 lifecycle,
@@ -165,6 +178,7 @@ impl App {
                 relay,
                 metrics,
                 auditor,
+                seals,
             };
             lifecycle.spawn(serve(listener, admin::router(state), lifecycle.clone()));
         }
@@ -181,7 +195,7 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 fn api_state(
     args: &RunArgs,
-    (db, directory): (PgPool, DirectoryCache),
+    (db, seals, directory): (PgPool, Keyring, DirectoryCache),
     (guard, upstream): (Arc<Guard>, Upstream),
     (relay, clock, metrics): (Relay, Arc<dyn Clock>, Arc<Metrics>),
     lifecycle: &Lifecycle,
@@ -194,6 +208,7 @@ fn api_state(
     let accept = Accept {
         pool: db.clone(),
         relay,
+        seals: seals.clone(),
     };
     let refusals = LogRefusals { pool: db.clone() };
     let uses = Arc::new(Uses::default());
@@ -206,6 +221,7 @@ fn api_state(
         accept: Batcher::start(accept, batcher("accept"), &lifecycle.work.tasks),
         refusals: Batcher::start(refusals, batcher("refusals"), &lifecycle.work.tasks),
         pool: db,
+        seals,
         directory,
         bootstrap: Arc::new(Bootstrap {
             secrets: args.bootstrap_secrets(),

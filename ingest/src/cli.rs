@@ -14,6 +14,7 @@ use shared::domain::module::Module;
 use shared::outbound::OutboundArgs;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
+use shared::sealing::SealingArgs;
 use shared::source::DoorSecrets;
 use shared::store::pool::DatabaseArgs;
 use shared::wpp::WppArgs;
@@ -65,6 +66,9 @@ pub enum AdminCommand {
     /// PixelHub's modules, and who serves them.
     #[command(subcommand, visible_alias = "module")]
     Modules(ModuleCommand),
+    /// Keys of encryption at rest.
+    #[command(subcommand)]
+    Sealing(SealingCommand),
 }
 
 /// The commands about PixelHub's modules.
@@ -89,6 +93,34 @@ pub enum ModuleCommand {
         /// Who does it.
         #[command(flatten)]
         by: KeyAuthor,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+}
+
+/// The commands about encryption at rest. They take `PAYLOAD_KEYS` as the services have it.
+#[derive(Debug, Subcommand)]
+pub enum SealingCommand {
+    /// Counts what is sealed with which key, and tells which key may go. Goes through every table.
+    Status {
+        /// The keys.
+        #[command(flatten)]
+        sealing: SealingArgs,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Takes a key out of use that seals nothing any more.
+    Retire {
+        /// The key's id.
+        id: String,
+        /// Who does it.
+        #[command(flatten)]
+        by: KeyAuthor,
+        /// The keys.
+        #[command(flatten)]
+        sealing: SealingArgs,
         /// The database.
         #[command(flatten)]
         database: DatabaseArgs,
@@ -245,6 +277,9 @@ pub struct RunArgs {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
+    /// Encryption at rest.
+    #[command(flatten)]
+    pub sealing: SealingArgs,
     /// The broker.
     #[command(flatten)]
     pub broker: BrokerArgs,

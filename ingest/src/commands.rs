@@ -9,6 +9,7 @@ use clap::{ArgMatches, CommandFactory as _};
 use serde::Deserialize;
 use shared::domain::address::Phone;
 use shared::domain::directory::account_slug;
+use shared::domain::personal::Email;
 use shared::runtime::cli;
 use shared::runtime::clock::{Clock as _, SystemClock};
 use shared::store::config;
@@ -16,6 +17,7 @@ use shared::store::import::{self, TenantRow};
 use shared::store::invoices;
 use shared::store::pool::{self, DatabaseArgs};
 use shared::store::service_orders;
+use shared::store::sealing_keys;
 use sqlx::Connection as _;
 
 use crate::cli::{Cli, RunArgs};
@@ -45,6 +47,7 @@ pub async fn check_config(args: &RunArgs, matches: &ArgMatches) -> String {
         Ok(Err(error)) => remarks.push(format!("the keys of sources are not known: {error:#}")),
         Err(_) => remarks.push("the keys of sources are not known: no answer in time".to_owned()),
     }
+    remarks.extend(sealing_keys::remark(&args.database, &args.sealing).await);
     let remarks: String = remarks
         .iter()
         .map(|remark| format!("note: {remark}\n"))
@@ -212,6 +215,11 @@ fn tenant_row(tenant: &TenantData) -> anyhow::Result<TenantRow> {
     let Ok(phone) = phone else {
         bail!("the phone of tenant {} cannot be one", tenant.id)
     };
+    let email = tenant.email.as_deref().map(str::trim);
+    let email = email.filter(|email| !email.is_empty()).map(Email::parse);
+    let email = email
+        .transpose()
+        .with_context(|| format!("the e-mail of tenant {} cannot be one", tenant.id))?;
     Ok(TenantRow {
         id: tenant.id,
         name: tenant.name.clone(),
@@ -219,6 +227,6 @@ fn tenant_row(tenant: &TenantData) -> anyhow::Result<TenantRow> {
         person_type: tenant.person_type.clone(),
         phone: tenant.phone.clone(),
         phone_match_key: phone.map(|phone| phone.match_key()),
-        email: tenant.email.clone(),
+        email: email.map(|email| email.expose().to_owned()),
     })
 }

@@ -6,7 +6,7 @@
 //! operators), `pixelhub` (the addresses that PixelHub had, and who serves them: `modules`), `guard` (addresses, limits, shut-outs), `keys` and `networks`
 //! (credentials, and from where they may speak), `commands` and `key_commands` (migrate,
 //! import, keys), `gateway_webhook` (tells the gateway where to post), `housekeeping` and `retention`
-//! (the weeks that come and those that may go).
+//! (the weeks that come and those that may go), `resealing` (everything under the key that seals now).
 //!
 //! Must not know: rules, templates, drivers. It consumes no work queue.
 
@@ -31,5 +31,6 @@ mod order_data;
 mod pixelhub;
 pub mod process;
 mod redrive;
+mod resealing;
 pub mod retention;
 mod story;

@@ -8,7 +8,7 @@ use shared::runtime::{memory, telemetry};
 
 use crate::app::App;
 use crate::cli::{AdminCommand, Cli, Command};
-use crate::{commands, key_commands, module_commands};
+use crate::{commands, key_commands, module_commands, resealing};
 
 /// Does what the command line asks for; the first argument is the program's own name.
 ///
@@ -37,6 +37,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
         }
         Command::Admin(AdminCommand::Keys(command)) => {
             print!("{}", key_commands::run(command).await?);
+        }
+        Command::Admin(AdminCommand::Sealing(command)) => {
+            print!("{}", resealing::command(command).await?);
         }
         Command::Admin(AdminCommand::Sources(command)) => {
             print!("{}", key_commands::run_sources(command).await?);

@@ -12,7 +12,9 @@ use serde_json::{Map, Value, json};
 use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::directory::{Directory, text_hash};
-use shared::domain::event::{Charge, ChargeStatus, ContentKind, NormalisedEvent, NormalisedKind};
+use shared::domain::event::{
+    Charge, ChargeStatus, ContentKind, MediaRef, NormalisedEvent, NormalisedKind,
+};
 use shared::domain::expression::Facts;
 use shared::domain::failure::{FailureClass, FailureCode};
 use shared::domain::ids::TenantId;
@@ -439,10 +441,7 @@ fn message_metadata(event: &NormalisedEvent, content: ContentKind) -> Value {
     let mut metadata = Map::new();
     metadata.insert("content".to_owned(), json!(content.as_str()));
     if let Some(media) = &event.media {
-        metadata.insert(
-            "media".to_owned(),
-            json!({"kind": media.kind.as_str(), "mime": media.mime, "state": "pending"}),
-        );
+        metadata.insert("media".to_owned(), media_metadata(media));
     }
     if let Some(participant) = event
         .contact
@@ -456,6 +455,25 @@ fn message_metadata(event: &NormalisedEvent, content: ContentKind) -> Value {
         metadata.insert("participant_name".to_owned(), json!(participant.name));
     }
     Value::Object(metadata)
+}
+
+/// A thumbnail is not the picture: that is still to be fetched.
+fn media_metadata(media: &MediaRef) -> Value {
+    let is_whole = media.is_inline && media.sha256.is_some();
+    let mut told = json!({
+        "kind": media.kind.as_str(),
+        "mime": media.mime,
+        "state": if is_whole { "stored" } else { "pending" },
+    });
+    if let Some(sha256) = &media.sha256 {
+        let name = if is_whole {
+            "sha256"
+        } else {
+            "thumbnail_sha256"
+        };
+        told[name] = json!(sha256);
+    }
+    told
 }
 
 fn unavailable(rule: &Rule, channel: Channel) -> Planned {

@@ -3,6 +3,7 @@
 //! simulator. At the end a world asserts that nothing was left lying about.
 
 pub mod http;
+mod keys;
 mod look;
 mod owners;
 pub mod pixelhub;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use shared::broker::Session;
 use shared::runtime::lifecycle::Lifecycle;
@@ -54,6 +55,8 @@ pub struct Setup {
     pub router: bool,
     /// Whether the delivery-worker runs from the start.
     pub delivery: bool,
+    /// Keys of encryption at rest; none: nothing is sealed.
+    pub payload_keys: String,
     /// Whether it is known whose the invoices, and the customers at Asaas, of `samples/hub` are.
     pub owners: bool,
 }
@@ -66,6 +69,7 @@ impl Default for Setup {
             unknown_silence: "1s",
             router: true,
             delivery: true,
+            payload_keys: String::new(),
             owners: false,
         }
     }
@@ -136,7 +140,7 @@ impl World {
         let sim = GatewaySim::start(SimConfig::for_tests(GATEWAY_SECRET)).await?;
         let prefix = format!("t{}.", uuid::Uuid::new_v4().simple());
         let ingest = Lifecycle::default();
-        let args = ingest_args(&database_url, &prefix)?;
+        let args = keys::ingest_args(&database_url, &prefix, &setup.payload_keys)?;
         let app = ingest::app::App::start(args, &ingest).await?;
         let (public, admin) = (
             app.public.context("a public listener")?,
@@ -195,6 +199,8 @@ impl World {
             &amqp,
             "--amqp-prefix",
             &self.prefix,
+            "--payload-keys",
+            &self.setup.payload_keys,
         ])?;
         let router_worker::cli::Command::Run(args) = cli.command else {
             unreachable!("`run` was parsed")
@@ -239,6 +245,8 @@ impl World {
             self.setup.retry_base,
             "--unknown-silence",
             self.setup.unknown_silence,
+            "--payload-keys",
+            &self.setup.payload_keys,
         ])?;
         let delivery_worker::cli::Command::Run(args) = cli.command else {
             unreachable!("`run` was parsed")
@@ -406,38 +414,6 @@ fn database_args(url: &str) -> pool::DatabaseArgs {
         database_max_connections: 4,
         migrate: pool::MigrateAtStart::Check,
     }
-}
-
-fn ingest_args(database_url: &str, prefix: &str) -> anyhow::Result<ingest::cli::RunArgs> {
-    let amqp = SecretString::from(amqp_url()?);
-    let cli = ingest::cli::Cli::try_parse_from([
-        "ingest",
-        "run",
-        "--public-listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "127.0.0.1:0",
-        "--ops-listen",
-        "127.0.0.1:0",
-        "--database-url",
-        database_url,
-        "--database-max-connections",
-        "6",
-        "--amqp-url",
-        amqp.expose_secret(),
-        "--amqp-prefix",
-        prefix,
-        "--admin-token",
-        ADMIN_TOKEN,
-        "--gateway-webhook-secret",
-        WEBHOOK_SECRET,
-        "--asaas-webhook-token",
-        ASAAS_TOKEN,
-    ])?;
-    let ingest::cli::Command::Run(args) = cli.command else {
-        unreachable!("`run` was parsed")
-    };
-    Ok(*args)
 }
 
 /// Imports the world of `samples/hub`: T1 and T2, a shared account, and credentials.

@@ -24,6 +24,7 @@ use serde_json::json;
 use shared::broker::relay::Relay;
 use shared::domain::ids::{EventId, TraceId};
 use shared::runtime::telemetry::chain;
+use shared::sealing::Keyring;
 use shared::source::DoorSecrets;
 use shared::store::logs::{self, NewLog};
 use shared::store::{StoreError, sessions};
@@ -43,6 +44,7 @@ pub(crate) struct AdminState {
     pub(crate) relay: Relay,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) auditor: Auditor,
+    pub(crate) seals: Keyring,
 }
 
 /// The routes of the admin listener.
@@ -116,7 +118,7 @@ async fn trace(
     let Ok(Path(trace_id)) = trace_id else {
         return not_found();
     };
-    match story::of_trace(&state.pool, &trace_id).await {
+    match story::of_trace((&state.pool, &state.seals), &trace_id).await {
         Ok(Some(story)) if view.reveal => match keep_reveal(&state.pool, &trace_id).await {
             Ok(()) => Json(story).into_response(),
             Err(error) => unavailable(&error),
@@ -132,7 +134,7 @@ async fn event(
     id: Result<Path<EventId>, PathRejection>,
 ) -> Response {
     let Ok(Path(id)) = id else { return not_found() };
-    match story::of_event(&state.pool, id, &[]).await {
+    match story::of_event((&state.pool, &state.seals), id, &[]).await {
         Ok(Some(story)) => Json(story.masked()).into_response(),
         Ok(None) => not_found(),
         Err(error) => unavailable(&error),

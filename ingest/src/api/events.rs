@@ -464,7 +464,7 @@ pub(crate) async fn get(
     };
     let not_found = || Problem::new(Code::NotFound, "there is no such event").into_response();
     let Ok(Path(id)) = id else { return not_found() };
-    match story::of_event(&state.pool, id, caller.tenants()).await {
+    match story::of_event((&state.pool, &state.seals), id, caller.tenants()).await {
         Ok(Some(story))
             if caller.speaks_for(&story.event.source_system)
                 && caller.covers(&story.event.event_type) =>

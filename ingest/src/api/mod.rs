@@ -27,6 +27,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use shared::runtime::batcher::Batcher;
 use shared::runtime::clock::Clock;
+use shared::sealing::Keyring;
 use shared::source::{DoorSecrets, Source};
 use shared::store::config::DirectoryCache;
 use sqlx::PgPool;
@@ -51,6 +52,7 @@ const SLOWEST_BODY: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct ApiState {
     pub(crate) pool: PgPool,
+    pub(crate) seals: Keyring,
     pub(crate) directory: DirectoryCache,
     pub(crate) accept: Batcher<Accept>,
     pub(crate) refusals: Batcher<LogRefusals>,

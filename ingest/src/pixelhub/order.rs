@@ -31,7 +31,7 @@ async fn show(visit: &Visit) -> Result<Response, Refusal> {
         None => open(visit, &order, guest).await?,
     };
     let lines = visit
-        .ask(async |conn| chat_reading::messages(conn, thread, guest.roles(), 0, MOST).await)
+        .ask(async |conn| chat_reading::messages(conn, &visit.state.seals, thread, guest.roles(), (0, MOST)).await)
         .await?;
     let can_write = matches!(guest, Guest::Customer);
     let page = page::of(&order, thread, &lines, can_write);

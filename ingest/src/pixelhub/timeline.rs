@@ -38,7 +38,7 @@ async fn read(visit: &Visit) -> Result<Response, Refusal> {
         .ok_or(Refusal::Invalid("tenant_id", "tenant_id é obrigatório"))?;
     visit.check_tenant(caller, tenant).await?;
     let lines = visit
-        .ask(async |conn| tenant_messages::last(conn, tenant.0, MOST).await)
+        .ask(async |conn| tenant_messages::last(conn, &visit.state.seals, tenant.0, MOST).await)
         .await?;
     let timeline: Vec<Told> = lines.into_iter().map(Told::of).collect();
     let last = timeline.first();

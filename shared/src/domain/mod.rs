@@ -16,6 +16,7 @@ pub mod mask;
 pub mod message;
 pub mod module;
 pub mod network;
+pub mod personal;
 pub mod redrive;
 pub mod rule;
 pub mod template;

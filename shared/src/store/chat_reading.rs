@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::StoreResult;
+use crate::sealing::{Column, Keyring, Place};
 
 /// A chat of a service order, or within the agency. Conversations over WhatsApp are none.
 #[derive(Clone, Debug)]
@@ -72,12 +73,12 @@ impl fmt::Debug for ChatLine {
 /// See [`super::StoreError`].
 pub async fn messages(
     conn: &mut PgConnection,
+    seals: &Keyring,
     thread: i64,
     roles: &[&str],
-    after: i64,
-    limit: i64,
+    (after, limit): (i64, i64),
 ) -> StoreResult<Vec<ChatLine>> {
-    let lines = sqlx::query_as!(
+    let mut lines = sqlx::query_as!(
         ChatLine,
         r#"select id as "id!", thread_id as "thread_id!", role as "role!", content as "content!",
                   event_id as "event_id!", occurred_at as "created_at!"
@@ -92,5 +93,9 @@ pub async fn messages(
     )
     .fetch_all(conn)
     .await?;
+    for line in &mut lines {
+        let place = Place::new(Column::ChatText, line.event_id);
+        line.content = seals.open_text(place, std::mem::take(&mut line.content))?;
+    }
     Ok(lines)
 }

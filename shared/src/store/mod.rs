@@ -23,6 +23,7 @@ pub mod invoices;
 pub mod ip_blocks;
 pub mod ledger;
 pub mod logs;
+pub mod media;
 pub mod modules;
 pub mod outbox;
 mod plan_rows;
@@ -35,17 +36,22 @@ pub mod redrive;
 mod redrive_locks;
 pub mod releases;
 pub mod replans;
+pub mod resealing;
 pub mod retention;
+pub mod sealed_counts;
+pub mod sealing_keys;
 pub mod service_orders;
 pub mod sessions;
 pub mod settle;
 pub mod sources;
 pub mod tenant_messages;
 pub mod tenants;
+mod trace_notes;
 pub mod traces;
 pub mod unresolved;
 
 use crate::runtime::batcher::{BatchError, Fault};
+use crate::sealing::OpenError;
 
 /// A statement failed. The variant says what the caller should do.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +111,18 @@ impl From<sqlx::Error> for StoreError {
                 | sqlx::Error::Encode(_) => Self::Data(error),
                 error => Self::Unavailable(error),
             },
+        }
+    }
+}
+
+/// A sealed value that does not open: for want of a key it waits, as for any dependency; a damaged one is
+/// the item's own fault.
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        if error.is_transient() {
+            Self::Unavailable(sqlx::Error::Configuration(error.into()))
+        } else {
+            Self::Data(sqlx::Error::Decode(error.into()))
         }
     }
 }

@@ -11,6 +11,7 @@ use super::StoreResult;
 use super::deliveries::LockedDelivery;
 use super::receipt_rows::{MoveRow, SettlementRow};
 use crate::domain::delivery::DeliveryState;
+use crate::sealing::{Column, Keyring, Place};
 
 /// How long before an echo its send may have been claimed, for the last resort of binding, in seconds.
 const ECHO_WINDOW_S: f64 = 1800.0;
@@ -211,8 +212,9 @@ pub struct UnexplainedEcho {
 pub async fn lock_unexplained(
     conn: &mut PgConnection,
     ids: &[Uuid],
+    seals: &Keyring,
 ) -> StoreResult<Vec<UnexplainedEcho>> {
-    let rows = sqlx::query_as!(
+    let mut rows = sqlx::query_as!(
         UnexplainedEcho,
         r#"
         with open as (
@@ -285,6 +287,12 @@ pub async fn lock_unexplained(
     )
     .fetch_all(conn)
     .await?;
+    for row in &mut rows {
+        if let Some(kept) = row.body_text.take() {
+            let place = Place::new(Column::ReceiptText, row.id);
+            row.body_text = Some(seals.open_text(place, kept)?);
+        }
+    }
     Ok(rows)
 }
 

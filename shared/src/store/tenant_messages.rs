@@ -3,9 +3,12 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::StoreResult;
+use crate::sealing::{Column, Keyring, Place};
 
 /// A message that left.
 #[derive(Clone)]
@@ -39,27 +42,78 @@ impl fmt::Debug for SentLine {
     }
 }
 
+/// A row of either: a delivery with its text, or a logged message with its payload.
+struct SentRow {
+    id: Uuid,
+    sent_at: DateTime<Utc>,
+    event_type: String,
+    template_id: Option<i64>,
+    template: Option<String>,
+    text: Option<String>,
+    phone: Option<String>,
+    invoice_key: Option<String>,
+    payload: Option<Value>,
+}
+
+impl SentRow {
+    /// Opens what is sealed. Any source may log a message, so its payload may say anything.
+    fn open(self, seals: &Keyring) -> StoreResult<SentLine> {
+        let Some(kept) = self.payload else {
+            let place = Place::new(Column::DeliveryText, self.id);
+            return Ok(SentLine {
+                sent_at: self.sent_at,
+                event_type: self.event_type,
+                by_hand: false,
+                template_id: self.template_id,
+                template: self.template,
+                text: self.text.map(|kept| seals.open_text(place, kept)).transpose()?,
+                phone: self.phone,
+                invoice_key: self.invoice_key,
+            });
+        };
+        let payload = seals.open_json(Place::new(Column::EventPayload, self.id), kept)?;
+        let text = |field: &str| match &payload[field] {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        };
+        Ok(SentLine {
+            sent_at: self.sent_at,
+            event_type: self.event_type,
+            by_hand: true,
+            template_id: text("template_id").and_then(|number| number.parse().ok()),
+            template: text("template_name"),
+            text: text("message"),
+            phone: text("phone"),
+            invoice_key: self.invoice_key,
+        })
+    }
+}
+
 /// The last messages to a tenant, newest first: those that Posto sent, and those that a person sent and
 /// logged.
 ///
 /// # Errors
 /// See [`super::StoreError`].
-pub async fn last(conn: &mut PgConnection, tenant: i64, limit: i64) -> StoreResult<Vec<SentLine>> {
-    let lines = sqlx::query_as!(
-        SentLine,
-        r#"select sent_at as "sent_at!", event_type as "event_type!", by_hand as "by_hand!", template_id, template,
-                  text, phone, invoice_key
+pub async fn last(
+    conn: &mut PgConnection,
+    seals: &Keyring,
+    tenant: i64,
+    limit: i64,
+) -> StoreResult<Vec<SentLine>> {
+    let rows = sqlx::query_as!(
+        SentRow,
+        r#"select id as "id!", sent_at as "sent_at!", event_type as "event_type!", template_id, template, text, phone,
+                  invoice_key, payload
            from (
-               (select d.sent_at, d.event_type, false as by_hand, d.template_id, d.template_key as template,
-                       d.body_text as text, d.recipient as phone, d.invoice_key
+               (select d.id, d.sent_at, d.event_type, d.template_id, d.template_key as template,
+                       d.body_text as text, d.recipient as phone, d.invoice_key, null::jsonb as payload
                 from deliveries d
                 where d.tenant_id = $1 and d.channel = 'whatsapp' and d.sent_at is not null
                 order by d.sent_at desc limit $2)
                union all
-               (select e.received_at, e.event_type, true,
-                       case when e.payload ->> 'template_id' ~ '^[0-9]{1,18}$'
-                            then (e.payload ->> 'template_id')::bigint end,
-                       e.payload ->> 'template_name', e.payload ->> 'message', e.payload ->> 'phone', e.invoice_key
+               (select e.id, e.received_at, e.event_type, null, null, null, null, e.invoice_key,
+                       coalesce(e.payload, '{}')
                 from communication_events e
                 where e.tenant_id = $1 and e.event_type = 'whatsapp.message.logged'
                 order by e.received_at desc limit $2)
@@ -70,5 +124,5 @@ pub async fn last(conn: &mut PgConnection, tenant: i64, limit: i64) -> StoreResu
     )
     .fetch_all(conn)
     .await?;
-    Ok(lines)
+    rows.into_iter().map(|row| row.open(seals)).collect()
 }

@@ -3,6 +3,7 @@
 
 mod asaas;
 mod asaas_answers;
+mod media;
 mod owners;
 mod signed;
 mod standards;
