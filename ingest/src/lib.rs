@@ -6,7 +6,7 @@
 //! operators), `guard` (addresses, limits, shut-outs), `keys` and `networks`
 //! (credentials, and from where they may speak), `commands` and `key_commands` (migrate,
 //! import, keys), `gateway_webhook` (tells the gateway where to post), `housekeeping` and `retention`
-//! (the weeks that come and those that may go).
+//! (the weeks that come and those that may go), `routes` (what the listeners serve, as a list).
 //!
 //! Must not know: rules, templates, drivers. It consumes no work queue.
 
@@ -28,4 +28,5 @@ mod networks;
 pub mod process;
 mod redrive;
 pub mod retention;
+pub mod routes;
 mod story;

@@ -16,7 +16,6 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
@@ -31,6 +30,7 @@ use sqlx::PgPool;
 use crate::api::problem::{Code, Problem};
 use crate::ledger::Auditor;
 use crate::metrics::Metrics;
+use crate::routes::Routes;
 use crate::story;
 use fields::Fields;
 
@@ -45,25 +45,32 @@ pub(crate) struct AdminState {
 }
 
 /// The routes of the admin listener.
+pub(crate) fn routes() -> Routes<AdminState> {
+    Routes::new()
+        .get("/admin/traces/{trace_id}", trace)
+        .get("/admin/events/{id}", event)
+        .get("/admin/channels", channels)
+        .get("/admin/dead-letters", dead_letters::list)
+        .get("/admin/dead-letters/groups", dead_letters::groups)
+        .post("/admin/dead-letters/redrive", dead_letters::redrive)
+        .post("/admin/dead-letters/discard", dead_letters::discard)
+        .get("/admin/deliveries", deliveries::list)
+        .post("/admin/deliveries/{id}/settle", deliveries::settle)
+        .get("/admin/keys", keys::list)
+        .post("/admin/keys", keys::create)
+        .post("/admin/keys/{id}/rotate", keys::rotate)
+        .post("/admin/keys/{id}/revoke", keys::revoke)
+        .get("/admin/sources", doors::list_sources)
+        .post("/admin/sources/{name}/networks", doors::set_networks)
+        .get("/admin/ip-blocks", doors::list_blocks)
+        .post("/admin/ip-blocks/lift", doors::lift_block)
+        .get("/admin/ledger", ledger::ledger)
+}
+
+/// The admin listener.
 pub(crate) fn router(state: AdminState) -> Router {
-    Router::new()
-        .route("/admin/traces/{trace_id}", get(trace))
-        .route("/admin/events/{id}", get(event))
-        .route("/admin/channels", get(channels))
-        .route("/admin/dead-letters", get(dead_letters::list))
-        .route("/admin/dead-letters/groups", get(dead_letters::groups))
-        .route("/admin/dead-letters/redrive", post(dead_letters::redrive))
-        .route("/admin/dead-letters/discard", post(dead_letters::discard))
-        .route("/admin/deliveries", get(deliveries::list))
-        .route("/admin/deliveries/{id}/settle", post(deliveries::settle))
-        .route("/admin/keys", get(keys::list).post(keys::create))
-        .route("/admin/keys/{id}/rotate", post(keys::rotate))
-        .route("/admin/keys/{id}/revoke", post(keys::revoke))
-        .route("/admin/sources", get(doors::list_sources))
-        .route("/admin/sources/{name}/networks", post(doors::set_networks))
-        .route("/admin/ip-blocks", get(doors::list_blocks))
-        .route("/admin/ip-blocks/lift", post(doors::lift_block))
-        .route("/admin/ledger", get(ledger::ledger))
+    routes()
+        .into_router()
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(
