@@ -6,7 +6,8 @@
 //! operators), `pixelhub` (the addresses that PixelHub had, and who serves them: `modules`), `guard` (addresses, limits, shut-outs), `keys` and `networks`
 //! (credentials, and from where they may speak), `commands` and `key_commands` (migrate,
 //! import, keys), `gateway_webhook` (tells the gateway where to post), `housekeeping` and `retention`
-//! (the weeks that come and those that may go), `resealing` (everything under the key that seals now).
+//! (the weeks that come and those that may go), `resealing` (everything under the key that seals now),
+//! `routes` (what the listeners serve, as a list).
 //!
 //! Must not know: rules, templates, drivers. It consumes no work queue.
 
@@ -33,4 +34,5 @@ pub mod process;
 mod redrive;
 mod resealing;
 pub mod retention;
+pub mod routes;
 mod story;

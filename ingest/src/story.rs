@@ -6,6 +6,7 @@ use shared::domain::mask;
 use shared::sealing::Keyring;
 use shared::store::audit::{self, AuditStory};
 use shared::store::dead_letter_search::{self, LetterStory};
+use shared::store::scope::Scope;
 use shared::store::traces::{
     self, ChatStory, DeliveryStory, EventStory, LogStory, ReceiptStory, RoutingStory, Step,
 };
@@ -49,7 +50,7 @@ pub(crate) async fn of_event(
     id: EventId,
     tenants: &[TenantId],
 ) -> Result<Option<OneEvent>, StoreError> {
-    let mut conn = pool.acquire().await?;
+    let mut conn = Scope::of(tenants).read(pool).await?;
     let tenants: Vec<i64> = tenants.iter().map(|tenant| tenant.0).collect();
     let own = |tenant: Option<i64>| {
         tenants.is_empty() || tenant.is_some_and(|tenant| tenants.contains(&tenant))
@@ -81,7 +82,7 @@ pub(crate) async fn of_trace(
     (pool, seals): (&PgPool, &Keyring),
     trace_id: &TraceId,
 ) -> Result<Option<Trace>, StoreError> {
-    let mut conn = pool.acquire().await?;
+    let mut conn = Scope::Agency.read(pool).await?;
     let text = trace_id.as_str();
     let mut events = dropped::find(&mut conn, None, Some(text), traces::MOST_ROWS).await?;
     events.extend(traces::events_of_trace(&mut conn, text, seals).await?);

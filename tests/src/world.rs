@@ -21,6 +21,7 @@ use shared::runtime::lifecycle::Lifecycle;
 use shared::store::credentials::{self, NewCredential};
 use shared::store::import::{self, TenantRow};
 use shared::store::pool;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use tokio::sync::OnceCell;
@@ -92,7 +93,7 @@ pub struct World {
     database_url: String,
     database_name: String,
     prefix: String,
-    /// A pool of the scenario's own.
+    /// A pool of the scenario's own, as the login: no role, no fence.
     pub db: PgPool,
     /// The gateway.
     pub sim: GatewaySim,
@@ -130,8 +131,9 @@ impl World {
 
     async fn try_start(setup: Setup) -> anyhow::Result<Self> {
         let (database_url, database_name) = make_database().await?;
-        let db = pool::open(&database_args(&database_url), BOUND)?;
-        pool::migrate(&db).await?;
+        pool::migrate(&pool::open(&database_args(&database_url), BOUND)?).await?;
+        // Not as a role of the services: a scenario looks and tampers behind every fence.
+        let db = PgPoolOptions::new().connect(&database_url).await?;
         import_reference_data(&db).await?;
         pixelhub::import(&db).await?;
         if setup.owners {

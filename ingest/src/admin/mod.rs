@@ -17,7 +17,6 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
@@ -27,12 +26,14 @@ use shared::runtime::telemetry::chain;
 use shared::sealing::Keyring;
 use shared::source::DoorSecrets;
 use shared::store::logs::{self, NewLog};
-use shared::store::{StoreError, sessions};
-use sqlx::PgPool;
+use shared::store::scope::Scope;
+use shared::store::{StoreError, StoreResult, sessions};
+use sqlx::{PgPool, PgTransaction};
 
 use crate::api::problem::{Code, Problem};
 use crate::ledger::Auditor;
 use crate::metrics::Metrics;
+use crate::routes::Routes;
 use crate::story;
 use fields::Fields;
 
@@ -47,28 +48,47 @@ pub(crate) struct AdminState {
     pub(crate) seals: Keyring,
 }
 
+impl AdminState {
+    /// A transaction that answers an operator: the agency sees everything, and changes nothing.
+    pub(crate) async fn reader(&self) -> StoreResult<PgTransaction<'static>> {
+        Scope::Agency.read(&self.pool).await
+    }
+
+    /// A transaction that carries out an operator's order; to be committed.
+    pub(crate) async fn writer(&self) -> StoreResult<PgTransaction<'static>> {
+        Scope::Agency.write(&self.pool).await
+    }
+}
+
 /// The routes of the admin listener.
+pub(crate) fn routes() -> Routes<AdminState> {
+    Routes::new()
+        .get("/admin/traces/{trace_id}", trace)
+        .get("/admin/events/{id}", event)
+        .get("/admin/channels", channels)
+        .get("/admin/dead-letters", dead_letters::list)
+        .get("/admin/dead-letters/groups", dead_letters::groups)
+        .post("/admin/dead-letters/redrive", dead_letters::redrive)
+        .post("/admin/dead-letters/discard", dead_letters::discard)
+        .get("/admin/deliveries", deliveries::list)
+        .post("/admin/deliveries/{id}/settle", deliveries::settle)
+        .get("/admin/keys", keys::list)
+        .post("/admin/keys", keys::create)
+        .post("/admin/keys/{id}/rotate", keys::rotate)
+        .post("/admin/keys/{id}/revoke", keys::revoke)
+        .get("/admin/sources", doors::list_sources)
+        .post("/admin/sources/{name}/networks", doors::set_networks)
+        .get("/admin/ip-blocks", doors::list_blocks)
+        .post("/admin/ip-blocks/lift", doors::lift_block)
+        .get("/admin/modules", modules::list)
+        .put("/admin/modules/{module}", modules::set)
+        .get("/admin/ledger", ledger::ledger)
+}
+
+/// The admin listener.
 pub(crate) fn router(state: AdminState) -> Router {
-    Router::new()
-        .route("/admin/traces/{trace_id}", get(trace))
-        .route("/admin/events/{id}", get(event))
-        .route("/admin/channels", get(channels))
-        .route("/admin/dead-letters", get(dead_letters::list))
-        .route("/admin/dead-letters/groups", get(dead_letters::groups))
-        .route("/admin/dead-letters/redrive", post(dead_letters::redrive))
-        .route("/admin/dead-letters/discard", post(dead_letters::discard))
-        .route("/admin/deliveries", get(deliveries::list))
-        .route("/admin/deliveries/{id}/settle", post(deliveries::settle))
-        .route("/admin/keys", get(keys::list).post(keys::create))
-        .route("/admin/keys/{id}/rotate", post(keys::rotate))
-        .route("/admin/keys/{id}/revoke", post(keys::revoke))
-        .route("/admin/sources", get(doors::list_sources))
-        .route("/admin/sources/{name}/networks", post(doors::set_networks))
-        .route("/admin/ip-blocks", get(doors::list_blocks))
-        .route("/admin/ip-blocks/lift", post(doors::lift_block))
-        .route("/admin/modules", get(modules::list))
-        .route("/admin/modules/{module}", put(modules::set))
-        .route("/admin/ledger", get(ledger::ledger))
+    routes()
+        .into_router()
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(
@@ -119,7 +139,7 @@ async fn trace(
         return not_found();
     };
     match story::of_trace((&state.pool, &state.seals), &trace_id).await {
-        Ok(Some(story)) if view.reveal => match keep_reveal(&state.pool, &trace_id).await {
+        Ok(Some(story)) if view.reveal => match keep_reveal(&state, &trace_id).await {
             Ok(()) => Json(story).into_response(),
             Err(error) => unavailable(&error),
         },
@@ -142,7 +162,7 @@ async fn event(
 }
 
 async fn channels(State(state): State<AdminState>) -> Response {
-    let all = async { sessions::all(&mut *state.pool.acquire().await?).await };
+    let all = async { sessions::all(&mut *state.reader().await?).await };
     match all.await {
         Ok(all) => {
             let channels: Vec<_> = all
@@ -159,7 +179,7 @@ async fn channels(State(state): State<AdminState>) -> Response {
 }
 
 /// Who sees personal data leaves a line on the trace that was looked at.
-async fn keep_reveal(pool: &PgPool, trace_id: &TraceId) -> Result<(), StoreError> {
+async fn keep_reveal(state: &AdminState, trace_id: &TraceId) -> Result<(), StoreError> {
     let log = NewLog {
         level: "info",
         trace_id: Some(trace_id.to_string()),
@@ -167,7 +187,9 @@ async fn keep_reveal(pool: &PgPool, trace_id: &TraceId) -> Result<(), StoreError
         message: "personal data of this trace was shown to an operator".to_owned(),
         ..NewLog::default()
     };
-    logs::insert(&mut *pool.acquire().await?, &[log]).await
+    let mut tx = state.writer().await?;
+    logs::insert(&mut tx, &[log]).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Who gives an order, as they say themselves: the field `actor`, else the header `X-Actor`. The

@@ -24,7 +24,7 @@ const WORDS: [&str; 4] = [
 
 /// `GET /admin/modules`: the switches; a module without one for all is live.
 pub(super) async fn list(State(state): State<AdminState>) -> Response {
-    let all = async { modules::all(&mut *state.pool.acquire().await?).await };
+    let all = async { modules::all(&mut *state.reader().await?).await };
     match all.await {
         Ok(switches) => {
             let names: Vec<_> = Module::ALL.iter().map(|module| module.as_str()).collect();
@@ -65,8 +65,10 @@ pub(super) async fn set(
     // What is none of the modes is `default`.
     let mode = word.and_then(|word| word.parse::<Mode>().ok());
     let switched = async {
-        let mut conn = state.pool.acquire().await?;
-        switch(&mut conn, (module, tenant), mode, author).await
+        let mut tx = state.writer().await?;
+        let switched = switch(&mut tx, (module, tenant), mode, author).await?;
+        tx.commit().await?;
+        Ok(switched)
     };
     match switched.await {
         Ok(switched) => Json(switched).into_response(),

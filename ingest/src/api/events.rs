@@ -14,6 +14,7 @@ use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::runtime::batcher::Rejected;
 use shared::source;
 use shared::store::logs::NewLog;
+use shared::store::scope::Scope;
 use shared::store::{StoreError, tenants};
 
 use super::answers::{AcceptedBody, ItemBody, ItemOutcome};
@@ -381,7 +382,8 @@ impl Door<'_> {
         }
         // Boxed: it is seldom asked, and would make the future of every event ten times as large.
         let known = Box::pin(async {
-            let mut conn = self.state.pool.acquire().await?;
+            let scope = Scope::of(self.caller.tenants());
+            let mut conn = scope.read(&self.state.pool).await?;
             tenants::exists(&mut conn, tenant).await
         });
         known.await.map_err(|error: StoreError| {

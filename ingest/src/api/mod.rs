@@ -22,7 +22,6 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use shared::runtime::batcher::Batcher;
@@ -36,6 +35,7 @@ use crate::accept::Accept;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::pixelhub::{self, Upstream};
+use crate::routes::Routes;
 use auth::{Bootstrap, Caller};
 use problem::{Code, Problem};
 use refusals::LogRefusals;
@@ -167,20 +167,26 @@ fn address_forbidden() -> Problem {
 }
 
 /// The routes of the public listener.
-pub(crate) fn router(state: ApiState) -> Router {
-    Router::new()
-        .route("/api/events", post(events::post))
-        .route("/api/events/{id}", get(events::get))
-        .route(
-            "/api/whatsapp/webhook",
-            post(webhooks::whatsapp).get(webhooks::probe),
-        )
-        .route(
+pub(crate) fn routes() -> Routes<ApiState> {
+    Routes::new()
+        .post("/api/events", events::post)
+        .get("/api/events/{id}", events::get)
+        .post("/api/whatsapp/webhook", webhooks::whatsapp)
+        .get("/api/whatsapp/webhook", webhooks::probe)
+        .post(
             "/webhook/whatsapp/delivery-status",
-            post(webhooks::delivery_status).get(webhooks::probe),
+            webhooks::delivery_status,
         )
-        .route("/webhook/asaas", post(asaas::post).get(webhooks::probe))
+        .get("/webhook/whatsapp/delivery-status", webhooks::probe)
+        .post("/webhook/asaas", asaas::post)
+        .get("/webhook/asaas", webhooks::probe)
         .merge(pixelhub::routes())
+}
+
+/// The public listener.
+pub(crate) fn router(state: ApiState) -> Router {
+    routes()
+        .into_router()
         .fallback(async || Problem::new(Code::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Problem::new(

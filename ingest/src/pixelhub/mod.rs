@@ -20,10 +20,8 @@ mod told;
 mod upstream;
 mod visit;
 
-use axum::Router;
-use axum::routing::{get, post};
-
 use crate::api::ApiState;
+use crate::routes::Routes;
 pub use upstream::UpstreamArgs;
 pub(crate) use upstream::{PASSED_ON, Upstream};
 
@@ -33,11 +31,11 @@ pub(crate) const SOURCE: &str = "pixelhub";
 pub(crate) const DOOR: &str = "pixelhub";
 
 /// PixelHub's addresses.
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/tenants/whatsapp-generic-log", post(generic_log::post))
-        .route("/tenants/whatsapp-timeline-ajax", get(timeline::get))
-        .route("/chat/order", get(order::get))
-        .route("/chat/message", post(message::post))
-        .route("/chat/messages", get(messages::get))
+pub(crate) fn routes() -> Routes<ApiState> {
+    Routes::new()
+        .post("/tenants/whatsapp-generic-log", generic_log::post)
+        .get("/tenants/whatsapp-timeline-ajax", timeline::get)
+        .get("/chat/order", order::get)
+        .post("/chat/message", message::post)
+        .get("/chat/messages", messages::get)
 }

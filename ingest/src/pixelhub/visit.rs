@@ -14,6 +14,7 @@ use shared::domain::module::{Mode, Module};
 use shared::runtime::batcher::Rejected;
 use shared::runtime::telemetry::chain;
 use shared::store::logs::NewLog;
+use shared::store::scope::Scope;
 use shared::store::{StoreError, tenants};
 use sqlx::PgConnection;
 
@@ -232,14 +233,16 @@ impl Visit {
         }
     }
 
-    /// Asks the database.
+    /// Asks the database, in the scope of the credential. The token of an order is none: it is looked for
+    /// among all, and opens its own order alone.
     pub(super) async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
     ) -> Result<T, Refusal> {
         let answer = async {
-            let mut conn = self.state.pool.acquire().await?;
-            question(&mut conn).await
+            let scope = Scope::of(self.caller.as_ref().map_or(&[], Caller::tenants));
+            let mut tx = scope.read(&self.state.pool).await?;
+            question(&mut tx).await
         };
         answer.await.map_err(|error| {
             tracing::warn!(trace_id = %self.trace_id, error = %chain(&error), "a question of PixelHub's could not be answered");

@@ -1,7 +1,7 @@
 //! All SQL of the product, one file per table or question.
 //!
 //! Invariants: functions take a connection and never open or commit a transaction (the use case
-//! does); columns are named, never `*`; every queue-like read skips what others hold. Hot paths
+//! does, and says in which `scope`); columns are named, never `*`; every queue-like read skips what others hold. Hot paths
 //! are set-based: one statement for a whole batch, its arrays sorted by their conflict key.
 
 pub mod attempts;
@@ -38,6 +38,7 @@ pub mod releases;
 pub mod replans;
 pub mod resealing;
 pub mod retention;
+pub mod scope;
 pub mod sealed_counts;
 pub mod sealing_keys;
 pub mod service_orders;
