@@ -16,8 +16,8 @@ use shared::store::config;
 use shared::store::import::{self, TenantRow};
 use shared::store::invoices;
 use shared::store::pool::{self, DatabaseArgs};
-use shared::store::service_orders;
 use shared::store::sealing_keys;
+use shared::store::service_orders;
 use sqlx::Connection as _;
 
 use crate::cli::{Cli, RunArgs};

@@ -42,7 +42,16 @@ async fn read(visit: &Visit) -> Result<Response, Refusal> {
     };
     let (thread, guest) = entry::to_thread(visit, thread).await?;
     let lines = visit
-        .ask(async |conn| chat_reading::messages(conn, &visit.state.seals, thread.id, guest.roles(), (after, MOST)).await)
+        .ask(async |conn| {
+            chat_reading::messages(
+                conn,
+                &visit.state.seals,
+                thread.id,
+                guest.roles(),
+                (after, MOST),
+            )
+            .await
+        })
         .await?;
     let mut response = success(json!({"success": true, "messages": lines}));
     let no_store = HeaderValue::from_static("no-store");

@@ -31,7 +31,9 @@ async fn show(visit: &Visit) -> Result<Response, Refusal> {
         None => open(visit, &order, guest).await?,
     };
     let lines = visit
-        .ask(async |conn| chat_reading::messages(conn, &visit.state.seals, thread, guest.roles(), (0, MOST)).await)
+        .ask(async |conn| {
+            chat_reading::messages(conn, &visit.state.seals, thread, guest.roles(), (0, MOST)).await
+        })
         .await?;
     let can_write = matches!(guest, Guest::Customer);
     let page = page::of(&order, thread, &lines, can_write);
@@ -52,7 +54,7 @@ async fn open(visit: &Visit, order: &Order, guest: Guest<'_>) -> Result<i64, Ref
     }
     let stored = visit.accept(event, guest.scope(tenant)).await?;
     visit
-        .ask(async |conn| {
+        .have(async |conn| {
             service_orders::open_thread(conn, order, (SOURCE, &stored.trace_id)).await
         })
         .await

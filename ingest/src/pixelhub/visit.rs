@@ -244,10 +244,25 @@ impl Visit {
             let mut tx = scope.read(&self.state.pool).await?;
             question(&mut tx).await
         };
-        answer.await.map_err(|error| {
-            tracing::warn!(trace_id = %self.trace_id, error = %chain(&error), "a question of PixelHub's could not be answered");
-            self.unavailable()
-        })
+        answer.await.map_err(|error| self.unwell(&error))
+    }
+
+    /// Has the database do what follows from an event that is stored: as the services work, for nobody but
+    /// them may write chats.
+    pub(super) async fn have<T>(
+        &self,
+        order: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, Refusal> {
+        let answer = async {
+            let mut conn = self.state.pool.acquire().await?;
+            order(&mut conn).await
+        };
+        answer.await.map_err(|error| self.unwell(&error))
+    }
+
+    fn unwell(&self, error: &StoreError) -> Refusal {
+        tracing::warn!(trace_id = %self.trace_id, error = %chain(error), "a question of PixelHub's could not be answered");
+        self.unavailable()
     }
 
     /// Stores an event, or finds that it came before.

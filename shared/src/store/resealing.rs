@@ -65,7 +65,8 @@ pub struct Walk {
 }
 
 /// Locks the walk through a book that seals with that key; one of another key begins anew. `None` while
-/// another process turns a page of it.
+/// another process turns a page of it. For the rest of the transaction the connection works as the login
+/// itself: what may rewrite an event is the owner's (design §1.6).
 ///
 /// # Errors
 /// See [`super::StoreError`].
@@ -74,6 +75,9 @@ pub async fn lock_walk(
     book: Book,
     key_id: &str,
 ) -> StoreResult<Option<Walk>> {
+    sqlx::query!("set local role none")
+        .execute(&mut *conn)
+        .await?;
     let row = sqlx::query!(
         r#"select key_id, up_to, resealed, clean_since is not null as "is_clean!" from sealing_walks
            where book = $1 for update skip locked"#,

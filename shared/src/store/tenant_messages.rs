@@ -66,7 +66,10 @@ impl SentRow {
                 by_hand: false,
                 template_id: self.template_id,
                 template: self.template,
-                text: self.text.map(|kept| seals.open_text(place, kept)).transpose()?,
+                text: self
+                    .text
+                    .map(|kept| seals.open_text(place, kept))
+                    .transpose()?,
                 phone: self.phone,
                 invoice_key: self.invoice_key,
             });

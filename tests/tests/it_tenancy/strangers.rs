@@ -34,6 +34,9 @@ pub(crate) struct Ids {
     /// Keys that its events have.
     pub(crate) event_keys: Vec<String>,
     pub(crate) invoice: i64,
+    /// A service order, and its chat.
+    pub(crate) order: i64,
+    pub(crate) thread: i64,
 }
 
 impl Ids {
@@ -58,6 +61,8 @@ impl Ids {
             address: "203.0.113.9".to_owned(),
             event_keys: (0..TRIES).map(|n| format!("nobodys-key-{n}")).collect(),
             invoice: 909,
+            order: 7009,
+            thread: 999_999,
         }
     }
 
@@ -71,6 +76,8 @@ impl Ids {
             self.ack_trace.clone(),
             self.source.clone(),
             self.address.clone(),
+            self.order.to_string(),
+            self.thread.to_string(),
         ];
         let ids = [
             self.event,
@@ -88,6 +95,8 @@ impl Ids {
 
 /// How often a comparison may be repeated because a process did something of its own meanwhile.
 pub(crate) const TRIES: usize = 8;
+/// What opens the chat of tenant 2's order.
+pub(crate) const ORDER_TOKEN: &str = "the-token-of-order-7002";
 /// The invoice that is tenant 2's.
 const INVOICE: i64 = 902;
 
@@ -150,6 +159,8 @@ pub(crate) async fn world() -> (World, Ids) {
         .run_sql(&format!(
             "insert into ip_blocks (address, blocked_at, blocked_until) values ('203.0.113.2', now(), now() + interval '1 hour');
              insert into audit_log (id, actor, action, subject_kind, trace_id) values (gen_random_uuid(), 'maria', 'looked', 'event', '{trace}');
+             insert into service_orders (id, tenant_id, token_sha256) values (7002, 2, sha256('{ORDER_TOKEN}'::bytea));
+             insert into module_switches (module, tenant_id, mode, changed_by) values ('chat', 2, 'live', 'maria');
              insert into billing_invoices (tenant_id, invoice_key) values (2, 'invoice:{INVOICE}');
              update deliveries set state = 'unknown' where event_id = '{unknown}';
              delete from communication_events where id = '{dropped}'",
@@ -188,6 +199,11 @@ pub(crate) async fn world() -> (World, Ids) {
         address: "203.0.113.2".to_owned(),
         event_keys,
         invoice: INVOICE,
+        order: 7002,
+        thread: one("select id::text from chat_threads where order_id = 7002".to_owned())
+            .await
+            .parse()
+            .expect("a number"),
     };
     (world, ids)
 }
@@ -241,6 +257,8 @@ pub(crate) async fn fingerprint(world: &World) -> Vec<String> {
         ("communication_logs", "tenant_id = 2"),
         ("chat_threads", "customer_id = 2"),
         ("billing_invoices", "tenant_id = 2"),
+        ("service_orders", "tenant_id = 2"),
+        ("module_switches", "true"),
         ("delivery_attempts", "true"),
         ("receipts", "true"),
         ("audit_log", "true"),

@@ -97,12 +97,50 @@ fn asks(route: &Route, ids: &Ids, round: usize) -> Vec<Ask> {
         ) => {
             vec![Ask::post("a message", path, told, 401)]
         }
+        // PixelHub's addresses: another source's credential opens none, whatever it names.
+        ("GET", "/chat/order") => {
+            vec![Ask::get(
+                "an order",
+                format!("{path}?order_id={}", ids.order),
+                403,
+            )]
+        }
+        ("GET", "/chat/messages") => {
+            vec![Ask::get(
+                "a chat",
+                format!("{path}?thread_id={}", ids.thread),
+                403,
+            )]
+        }
+        ("POST", "/chat/message") => vec![Ask::post(
+            "a chat",
+            path,
+            json!({"thread_id": ids.thread, "message": "oi"}),
+            403,
+        )],
+        ("GET", "/tenants/whatsapp-timeline-ajax") => {
+            vec![Ask::get(
+                "a tenant",
+                format!("{path}?tenant_id={}", ids.tenant),
+                403,
+            )]
+        }
+        ("POST", "/tenants/whatsapp-generic-log") => vec![Ask::post(
+            "a tenant",
+            path,
+            json!({"tenant_id": ids.tenant, "phone": "11988800022", "message": "oi"}),
+            403,
+        )],
         // The operators' listener: a source's credential does not open it, whatever it names.
         ("GET", "/admin/traces/{trace_id}") => vec![Ask::get("a trace", with(&ids.trace), 401)],
         ("GET", "/admin/events/{id}") => {
             vec![Ask::get("an event", with(&ids.event.to_string()), 401)]
         }
-        ("GET", "/admin/channels" | "/admin/sources" | "/admin/ip-blocks" | "/admin/ledger") => {
+        (
+            "GET",
+            "/admin/channels" | "/admin/sources" | "/admin/ip-blocks" | "/admin/modules"
+            | "/admin/ledger",
+        ) => {
             vec![Ask::get("all of them", path.to_owned(), 401)]
         }
         ("GET", "/admin/dead-letters" | "/admin/dead-letters/groups") => {
@@ -156,6 +194,14 @@ fn asks(route: &Route, ids: &Ids, round: usize) -> Vec<Ask> {
                 "a source",
                 &with(&ids.source),
                 json!({"any": true}),
+                401,
+            )]
+        }
+        ("PUT", "/admin/modules/{module}") => {
+            vec![Ask::post(
+                "a tenant",
+                &with("chat"),
+                json!({"mode": "off", "tenant_id": ids.tenant}),
                 401,
             )]
         }
