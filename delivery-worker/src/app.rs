@@ -20,7 +20,8 @@ use shared::runtime::clock::{Clock, SystemClock};
 use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::ops;
 use shared::runtime::vitals::Vitals;
-use shared::store::pool;
+use shared::sealing::Keyring;
+use shared::store::{pool, sealing_keys};
 use shared::wpp::WppClient;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -65,6 +66,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     client: WppClient,
     receipts: Batcher<ApplyReceipts>,
+    seals: Keyring,
     worker: String,
 }
 
@@ -75,6 +77,7 @@ impl App {
     /// A setting cannot be used, an address is taken, or migrations are pending. A database, a
     /// broker or a gateway that is down is waited for.
     pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
+        let seals = args.sealing.keyring()?;
         let db = pool::open(&args.database, LONGEST_STATEMENT)?;
         let client = WppClient::new(
             &args
@@ -85,6 +88,7 @@ impl App {
             .await
             .with_context(|| format!("cannot listen on {}", args.ops.ops_listen))?;
         pool::await_prepared(&db, args.database.migrate).await?;
+        sealing_keys::await_agreed(&db, &seals).await?;
 
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
@@ -103,6 +107,7 @@ impl App {
             pool: db.clone(),
             relay: relay.clone(),
             metrics: Arc::clone(&metrics),
+            seals: seals.clone(),
         };
         let receipts = Batcher::start(apply, batcher("receipts"), &lifecycle.work.tasks);
         let app = Self {
@@ -118,6 +123,7 @@ impl App {
             metrics,
             client,
             receipts,
+            seals,
         };
         let views = start_consumers(&parts, lifecycle);
         start_loops(&parts, &views, (&registry, &vitals), lifecycle)?;
@@ -174,6 +180,7 @@ fn start_consumers(parts: &Parts, lifecycle: &Lifecycle) -> Vec<(Queue, Consumer
         relay: parts.relay.clone(),
         clock: Arc::clone(&parts.clock),
         metrics: Arc::clone(&parts.metrics),
+        seals: parts.seals.clone(),
     };
     let chat = Arc::new(ChatHandler {
         chat: Batcher::start(chat, batcher("chat"), tasks),
@@ -222,6 +229,7 @@ fn sender(parts: &Parts, lifecycle: &Lifecycle) -> WhatsappSender {
         pool: parts.db.clone(),
         worker: parts.worker.clone(),
         lease,
+        seals: parts.seals.clone(),
     };
     let record = Record {
         pool: parts.db.clone(),

@@ -9,6 +9,7 @@ use shared::outbound::OutboundArgs;
 use shared::runtime::cli::duration;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
+use shared::sealing::SealingArgs;
 use shared::store::pool::DatabaseArgs;
 use shared::wpp::WppArgs;
 
@@ -38,6 +39,9 @@ pub struct RunArgs {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
+    /// Encryption at rest.
+    #[command(flatten)]
+    pub sealing: SealingArgs,
     /// The broker.
     #[command(flatten)]
     pub broker: BrokerArgs,

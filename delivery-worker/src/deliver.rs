@@ -9,6 +9,7 @@ use shared::domain::ids::{AttemptId, DeliveryId};
 use shared::domain::message::Labels;
 use shared::failpoint;
 use shared::runtime::batcher::{BatchJob, Batcher, Rejected};
+use shared::sealing::Keyring;
 use shared::store::attempts::{self, AttemptResult, ClaimRequest, ClaimedDelivery, Room};
 use shared::store::{StoreError, chat};
 use shared::wpp::WppClient;
@@ -40,6 +41,7 @@ pub(crate) struct Claim {
     pub(crate) pool: PgPool,
     pub(crate) worker: String,
     pub(crate) lease: Duration,
+    pub(crate) seals: Keyring,
 }
 
 impl BatchJob for Claim {
@@ -53,9 +55,9 @@ impl BatchJob for Claim {
         requests.sort_by_key(|request| (request.delivery_id, request.generation, request.attempt));
         // Copies of one message in one batch: the first opens the attempt, the others find it open.
         requests.dedup_by_key(|request| (request.delivery_id, request.generation, request.attempt));
+        let by = (self.worker.as_str(), self.lease.as_secs_f64());
         let mut conn = self.pool.acquire().await?;
-        let mut claimed =
-            attempts::claim(&mut conn, &requests, &self.worker, self.lease.as_secs_f64()).await?;
+        let mut claimed = attempts::claim(&mut conn, &requests, by, &self.seals).await?;
         failpoint!(ClaimCommitted);
         Ok(items
             .iter()
@@ -272,6 +274,7 @@ pub(crate) struct DeliverChat {
     pub(crate) relay: shared::broker::relay::Relay,
     pub(crate) clock: Arc<dyn shared::runtime::clock::Clock>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) seals: Keyring,
 }
 
 impl BatchJob for DeliverChat {
@@ -286,10 +289,13 @@ impl BatchJob for DeliverChat {
         let mut conn = self.pool.acquire().await?;
         let mut tx = conn.begin().await?;
         let lease = lease(Duration::ZERO).as_secs_f64();
-        let claimed = attempts::claim(&mut tx, &requests, &self.worker, lease).await?;
+        let claimed =
+            attempts::claim(&mut tx, &requests, (&self.worker, lease), &self.seals).await?;
         let messages: Vec<_> = claimed.iter().map(driver::chat::message).collect();
         let known: Vec<_> = messages.iter().flatten().cloned().collect();
-        let mut threads = chat::append(&mut tx, &known).await?.into_iter();
+        let mut threads = chat::append(&mut tx, &known, &self.seals)
+            .await?
+            .into_iter();
         let results: Vec<AttemptResult> = claimed
             .iter()
             .zip(&messages)

@@ -13,6 +13,7 @@ use shared::runtime::batcher::{BatchJob as _, Batcher, BatcherConfig, WhenUnavai
 use shared::runtime::clock::{Clock, SystemClock};
 use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::vitals::Vitals;
+use shared::sealing::Keyring;
 use shared::store::attempts::AttemptResult;
 use shared::store::plans::{self, NewPlans};
 use shared::store::receipts::{self, NewReceipt};
@@ -114,6 +115,7 @@ impl Lab {
             pool: pool.clone(),
             relay: relay.clone(),
             metrics: Arc::clone(&metrics),
+            seals: Keyring::off(),
         };
         let config = BatcherConfig {
             name: "receipts",
@@ -140,6 +142,7 @@ impl Lab {
             pool: pool.clone(),
             worker: "lab".to_owned(),
             lease: Duration::from_secs(600),
+            seals: Keyring::off(),
         };
         let receipts = Batcher::start(apply(), config, &lifecycle.work.tasks);
         Self {
@@ -277,7 +280,7 @@ impl Lab {
             ..NewPlans::default()
         };
         let mut conn = self.pool.acquire().await.expect("a connection");
-        plans::insert(&mut conn, plans)
+        plans::insert(&mut conn, plans, &Keyring::off())
             .await
             .expect("because the rows are whole");
     }

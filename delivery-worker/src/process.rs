@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use shared::runtime::lifecycle::Lifecycle;
-use shared::runtime::{cli, telemetry};
-use shared::store::pool;
+use shared::runtime::{cli, memory, telemetry};
+use shared::store::{pool, sealing_keys};
 use shared::wpp::WppClient;
 
 use crate::app::App;
@@ -22,6 +22,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
     match Cli::from_arg_matches(&matches)?.command {
         Command::Run(args) => {
             telemetry::start(&args.telemetry);
+            memory::use_small_pages();
             let lifecycle = Lifecycle::default();
             lifecycle.run(App::start(*args, &lifecycle)).await?;
         }
@@ -34,6 +35,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
                 "{}",
                 cli::table(&cli::effective_of(Cli::command(), &matches))
             );
+            if let Some(remark) = sealing_keys::remark(&args.database, &args.sealing).await {
+                println!("note: {remark}");
+            }
             // What `run` would refuse to start with.
             WppClient::new(
                 &args

@@ -10,6 +10,7 @@ use shared::domain::delivery::{DeliveryState, Evidence, Standing};
 use shared::domain::failure::FailureCode;
 use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
+use shared::sealing::Keyring;
 use shared::store::chat::{NewChatMessage, ThreadRef};
 use shared::store::deliveries::{self, LockedDelivery};
 use shared::store::outbox::OutboxRow;
@@ -33,6 +34,7 @@ pub(crate) struct ApplyReceipts {
     pub(crate) pool: PgPool,
     pub(crate) relay: Relay,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) seals: Keyring,
 }
 
 impl BatchJob for ApplyReceipts {
@@ -113,7 +115,7 @@ impl ApplyReceipts {
         conn: &mut PgConnection,
         ids: &[Uuid],
     ) -> Result<(Vec<Uuid>, Vec<Uuid>, Vec<OutboxRow>), StoreError> {
-        let echoes = receipts::lock_unexplained(conn, ids).await?;
+        let echoes = receipts::lock_unexplained(conn, ids, &self.seals).await?;
         let mut settlements = Vec::new();
         let mut typed = Vec::new();
         for echo in echoes.iter().filter(|echo| echo.delivery_id.is_none()) {
@@ -147,7 +149,7 @@ impl ApplyReceipts {
         });
         let (open, rivals) = one_message_each(explained.collect());
         settlements.extend(rivals.iter().map(|id| unbound(*id)));
-        chat::append(conn, &typed).await?;
+        chat::append(conn, &typed, &self.seals).await?;
         let (named, rows) = self.apply(conn, &open, settlements).await?;
         Ok((named, rivals, rows))
     }

@@ -8,15 +8,17 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use shared::broker::relay::Relay;
 use shared::domain::directory::{Directory, account_slug};
-use shared::domain::event::{Body, IncomingEvent, KeyOrigin};
+use shared::domain::event::{Body, IncomingEvent, InlineMedia, KeyOrigin, mark};
 use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::domain::message::{Labels, WorkMessage};
+use shared::domain::module::Module;
 use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
-use shared::store::StoreError;
+use shared::sealing::Keyring;
 use shared::store::events::{self, NewEvent};
 use shared::store::outbox::{OutboxRow, encode};
-use sqlx::{PgConnection, PgPool};
+use shared::store::{StoreError, media};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use uuid::Uuid;
 
 /// How long a key lives that a caller chose or a provider gave, in seconds: 30 days.
@@ -30,6 +32,8 @@ const CONTENT_KEY_TTL_S: f64 = 86_400.0;
 pub struct AcceptRequest {
     event: NewEvent,
     key_origin: KeyOrigin,
+    /// Files that came with it.
+    media: Vec<InlineMedia>,
 }
 
 /// What came of a request.
@@ -67,6 +71,8 @@ pub struct Arrival {
     pub received_at: DateTime<Utc>,
     /// The bytes that came.
     pub body: Vec<u8>,
+    /// The module that it came by, where that is in shadow: nothing of what follows leaves.
+    pub shadow: Option<Module>,
 }
 
 impl AcceptRequest {
@@ -91,6 +97,11 @@ impl AcceptRequest {
                 .account(&raw)
                 .map_or_else(|| account_slug(&raw), |account| account.id.clone())
         });
+        let (body, media) = match incoming.body {
+            Body::AsReceived => (arrival.body, Vec::new()),
+            Body::Redacted(body) => (body, Vec::new()),
+            Body::Lightened { body, media } => (body, media),
+        };
         let event = NewEvent {
             id: id.0,
             source_system: incoming.source_system,
@@ -115,11 +126,8 @@ impl AcceptRequest {
             causation_id: incoming.causation_id,
             occurred_at: incoming.occurred_at.unwrap_or(arrival.received_at),
             received_at: arrival.received_at,
-            metadata: incoming.metadata,
-            body: match incoming.body {
-                Body::AsReceived => arrival.body,
-                Body::Redacted(body) => body,
-            },
+            metadata: mark(incoming.metadata, arrival.shadow),
+            body,
             payload: incoming.payload,
             provider_message_id: incoming.provider_message_id,
             channel_id,
@@ -128,7 +136,11 @@ impl AcceptRequest {
             invoice_key: incoming.invoice_key,
             message: encode(&message),
         };
-        Self { event, key_origin }
+        Self {
+            event,
+            key_origin,
+            media,
+        }
     }
 
     /// The same with nothing but its raw bytes: what is kept when the database cannot hold the
@@ -194,6 +206,7 @@ enum Verdict {
 pub(crate) struct Accept {
     pub(crate) pool: PgPool,
     pub(crate) relay: Relay,
+    pub(crate) seals: Keyring,
 }
 
 impl BatchJob for Accept {
@@ -202,15 +215,28 @@ impl BatchJob for Accept {
     type Error = StoreError;
 
     fn weight(item: &AcceptRequest) -> usize {
-        item.event.body.len()
+        let files = item.media.iter().map(|media| media.bytes.len());
+        item.event.body.len() + files.sum::<usize>()
     }
 
     async fn run(&self, items: &[AcceptRequest]) -> Result<Vec<Accepted>, StoreError> {
         failpoint!(AcceptBegun);
         let mut conn = self.pool.acquire().await?;
-        let (verdicts, rows) = store(&mut conn, items).await?;
+        // Files are few: whoever brings none costs one statement, which is its own transaction.
+        let (verdicts, rows) = if items.iter().all(|item| item.media.is_empty()) {
+            store(&mut conn, items, &self.seals).await?
+        } else {
+            let mut tx = conn.begin().await?;
+            let (verdicts, rows) = store(&mut tx, items, &self.seals).await?;
+            let new = items.iter().zip(&verdicts);
+            let new = new.filter(|(_, verdict)| matches!(verdict, Verdict::New));
+            let files: Vec<&InlineMedia> = new.flat_map(|(item, _)| &item.media).collect();
+            media::insert(&mut tx, files, &self.seals).await?;
+            tx.commit().await?;
+            (verdicts, rows)
+        };
         failpoint!(AcceptStored);
-        // The statement has committed: what it wrote may be published.
+        // Committed: what it wrote may be published.
         self.relay.hand_over(rows);
         failpoint!(AcceptOffered);
         answers(&mut conn, items, verdicts).await
@@ -222,6 +248,7 @@ impl BatchJob for Accept {
 async fn store(
     conn: &mut PgConnection,
     items: &[AcceptRequest],
+    seals: &Keyring,
 ) -> Result<(Vec<Verdict>, Vec<OutboxRow>), StoreError> {
     let mut first_of: HashMap<(String, i64, String), usize> = HashMap::with_capacity(items.len());
     let mut firsts = Vec::with_capacity(items.len());
@@ -235,7 +262,7 @@ async fn store(
     firsts.sort_by_cached_key(|index| items[*index].key());
     let events: Vec<&NewEvent> = firsts.iter().map(|index| &items[*index].event).collect();
     let leased_at = std::time::Instant::now();
-    let won: HashMap<Uuid, i64> = events::insert_new(conn, &events)
+    let won: HashMap<Uuid, i64> = events::insert_new(conn, &events, seals)
         .await?
         .into_iter()
         .collect();

@@ -16,9 +16,10 @@ use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::ops::{self, Check, Readiness};
 use shared::runtime::telemetry::chain;
 use shared::runtime::vitals::Vitals;
+use shared::sealing::Keyring;
 use shared::source::DoorSecrets;
 use shared::store::config::DirectoryCache;
-use shared::store::pool;
+use shared::store::{pool, sealing_keys};
 use shared::wpp::WppClient;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -34,8 +35,10 @@ use crate::guard::{self, Guard};
 use crate::ledger::Auditor;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::metrics::Metrics;
+use crate::pixelhub::Upstream;
+use crate::resealing::ResealingMetrics;
 use crate::retention::{Retention, RetentionMetrics};
-use crate::{gateway_webhook, housekeeping};
+use crate::{gateway_webhook, housekeeping, resealing};
 
 /// A caller waits for its answer: a statement that takes longer is answered 503.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(10);
@@ -64,7 +67,9 @@ impl App {
     /// A setting cannot be used, an address is taken, or migrations are pending. A database or a
     /// broker that is down is waited for.
     pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
+        let seals = args.sealing.keyring()?;
         let db = pool::open(&args.database, LONGEST_STATEMENT)?;
+        let upstream = Upstream::new(&args.upstream, &args.outbound)?;
         for remark in args.remarks() {
             tracing::warn!("{remark}");
         }
@@ -78,11 +83,13 @@ impl App {
             Listeners::Public => None,
         };
         pool::await_prepared(&db, args.database.migrate).await?;
+        sealing_keys::await_agreed(&db, &seals).await?;
 
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
         let vitals = Vitals::register(&registry, "ingest", env!("CARGO_PKG_VERSION"))?;
         let ledger_metrics = LedgerMetrics::register(&registry)?;
+        let resealing_metrics = ResealingMetrics::register(&registry)?;
         let retention = Retention {
             pool: db.clone(),
             keep: args.keep,
@@ -134,6 +141,14 @@ impl App {
             vitals.beat("ledger"),
             lifecycle.stopping(),
         ));
+        if seals.active().is_some() {
+            lifecycle.spawn(resealing::run(
+                db.clone(),
+                seals.clone(),
+                (resealing_metrics, vitals.beat("reseal")),
+                lifecycle.stopping(),
+            ));
+        }
         lifecycle.spawn(pool::watch(
             db.clone(),
             vitals.database_up(),
@@ -147,8 +162,8 @@ impl App {
             ));
             let state = api_state(
                 &args,
-                (db.clone(), directory),
-                guard,
+                (db.clone(), seals.clone(), directory),
+                (guard, upstream),
                 (relay.clone(), clock, Arc::clone(&metrics)),
                 lifecycle,
             );
@@ -163,6 +178,7 @@ impl App {
                 relay,
                 metrics,
                 auditor,
+                seals,
             };
             lifecycle.spawn(serve(listener, admin::router(state), lifecycle.clone()));
         }
@@ -179,8 +195,8 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 fn api_state(
     args: &RunArgs,
-    (db, directory): (PgPool, DirectoryCache),
-    guard: Arc<Guard>,
+    (db, seals, directory): (PgPool, Keyring, DirectoryCache),
+    (guard, upstream): (Arc<Guard>, Upstream),
     (relay, clock, metrics): (Relay, Arc<dyn Clock>, Arc<Metrics>),
     lifecycle: &Lifecycle,
 ) -> ApiState {
@@ -192,6 +208,7 @@ fn api_state(
     let accept = Accept {
         pool: db.clone(),
         relay,
+        seals: seals.clone(),
     };
     let refusals = LogRefusals { pool: db.clone() };
     let uses = Arc::new(Uses::default());
@@ -204,6 +221,7 @@ fn api_state(
         accept: Batcher::start(accept, batcher("accept"), &lifecycle.work.tasks),
         refusals: Batcher::start(refusals, batcher("refusals"), &lifecycle.work.tasks),
         pool: db,
+        seals,
         directory,
         bootstrap: Arc::new(Bootstrap {
             secrets: args.bootstrap_secrets(),
@@ -213,6 +231,7 @@ fn api_state(
         status_secrets: Arc::new(args.status_secrets()),
         uses,
         guard,
+        upstream,
         asaas_secrets: Arc::new(args.asaas_secrets()),
         clock,
         metrics,

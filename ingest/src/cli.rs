@@ -10,14 +10,17 @@ use secrecy::SecretString;
 use shared::broker::BrokerArgs;
 use shared::domain::credential::{Credential, CredentialKind};
 use shared::domain::directory::Directory;
+use shared::domain::module::Module;
 use shared::outbound::OutboundArgs;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
+use shared::sealing::SealingArgs;
 use shared::source::DoorSecrets;
 use shared::store::pool::DatabaseArgs;
 use shared::wpp::WppArgs;
 
 use crate::guard::GuardArgs;
+pub use crate::pixelhub::UpstreamArgs;
 use crate::retention::Keep;
 
 /// Posto's ingest: the one door in.
@@ -75,6 +78,68 @@ pub enum AdminCommand {
     /// Sources, and from where they may speak.
     #[command(subcommand)]
     Sources(SourceCommand),
+    /// PixelHub's modules, and who serves them.
+    #[command(subcommand, visible_alias = "module")]
+    Modules(ModuleCommand),
+    /// Keys of encryption at rest.
+    #[command(subcommand)]
+    Sealing(SealingCommand),
+}
+
+/// The commands about PixelHub's modules.
+#[derive(Debug, Subcommand)]
+pub enum ModuleCommand {
+    /// Shows who serves each module.
+    List {
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Says who serves a module.
+    Set {
+        /// `chat` or `tenants`.
+        module: Module,
+        /// `live`: Posto; `shadow`: Posto, and nothing leaves; `off`: PixelHub; `default` takes the switch away.
+        #[arg(long, value_parser = ["live", "shadow", "off", "default"])]
+        mode: String,
+        /// Only for this tenant. None: for all that have no switch of their own.
+        #[arg(long)]
+        tenant: Option<i64>,
+        /// Who does it.
+        #[command(flatten)]
+        by: KeyAuthor,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+}
+
+/// The commands about encryption at rest. They take `PAYLOAD_KEYS` as the services have it.
+#[derive(Debug, Subcommand)]
+pub enum SealingCommand {
+    /// Counts what is sealed with which key, and tells which key may go. Goes through every table.
+    Status {
+        /// The keys.
+        #[command(flatten)]
+        sealing: SealingArgs,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Takes a key out of use that seals nothing any more.
+    Retire {
+        /// The key's id.
+        id: String,
+        /// Who does it.
+        #[command(flatten)]
+        by: KeyAuthor,
+        /// The keys.
+        #[command(flatten)]
+        sealing: SealingArgs,
+        /// The database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
 }
 
 /// The commands about sources.
@@ -227,6 +292,9 @@ pub struct RunArgs {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
+    /// Encryption at rest.
+    #[command(flatten)]
+    pub sealing: SealingArgs,
     /// The broker.
     #[command(flatten)]
     pub broker: BrokerArgs,
@@ -288,6 +356,9 @@ pub struct RunArgs {
     /// That door's secret before this one, still valid.
     #[arg(long, env = "WHATSAPP_WEBHOOK_SECRET_PREVIOUS", hide_env_values = true)]
     pub status_webhook_secret_previous: Option<SecretString>,
+    /// Where PixelHub is.
+    #[command(flatten)]
+    pub upstream: UpstreamArgs,
     /// What stands before the doors.
     #[command(flatten)]
     pub guard: GuardArgs,

@@ -9,15 +9,19 @@ use clap::{ArgMatches, CommandFactory as _};
 use serde::Deserialize;
 use shared::domain::address::Phone;
 use shared::domain::directory::account_slug;
+use shared::domain::personal::Email;
 use shared::runtime::cli;
 use shared::runtime::clock::{Clock as _, SystemClock};
 use shared::store::config;
 use shared::store::import::{self, TenantRow};
 use shared::store::invoices;
 use shared::store::pool::{self, DatabaseArgs};
+use shared::store::sealing_keys;
+use shared::store::service_orders;
 use sqlx::Connection as _;
 
 use crate::cli::{Cli, Described, RunArgs};
+use crate::order_data::OrderData;
 use crate::{admin, api};
 
 /// How long `check-config` waits for the database.
@@ -54,6 +58,7 @@ pub async fn check_config(args: &RunArgs, matches: &ArgMatches) -> String {
         Ok(Err(error)) => remarks.push(format!("the keys of sources are not known: {error:#}")),
         Err(_) => remarks.push("the keys of sources are not known: no answer in time".to_owned()),
     }
+    remarks.extend(sealing_keys::remark(&args.database, &args.sealing).await);
     let remarks: String = remarks
         .iter()
         .map(|remark| format!("note: {remark}\n"))
@@ -80,6 +85,8 @@ struct ReferenceData {
     tenants: Vec<TenantData>,
     #[serde(default)]
     invoices: Vec<InvoiceData>,
+    #[serde(default)]
+    service_orders: Vec<OrderData>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -188,6 +195,16 @@ pub async fn import(args: &DatabaseArgs, file: &Path) -> anyhow::Result<String> 
             .await
             .with_context(|| format!("invoice {} names a tenant that is not there", invoice.id))?;
     }
+    for order in &data.service_orders {
+        service_orders::set(&mut tx, &order.row()?)
+            .await
+            .with_context(|| {
+                format!(
+                    "service order {} names a tenant that is not there, or a token of another",
+                    order.id
+                )
+            })?;
+    }
     if !data.invoices.is_empty() {
         import::tell(&mut tx).await?;
     }
@@ -195,11 +212,12 @@ pub async fn import(args: &DatabaseArgs, file: &Path) -> anyhow::Result<String> 
     drop(conn);
     pool.close().await;
     Ok(format!(
-        "{} sources, {} channels, {} tenants, {} invoices",
+        "{} sources, {} channels, {} tenants, {} invoices, {} service orders",
         data.sources.len(),
         data.channels.len(),
         data.tenants.len(),
-        data.invoices.len()
+        data.invoices.len(),
+        data.service_orders.len()
     ))
 }
 
@@ -208,6 +226,11 @@ fn tenant_row(tenant: &TenantData) -> anyhow::Result<TenantRow> {
     let Ok(phone) = phone else {
         bail!("the phone of tenant {} cannot be one", tenant.id)
     };
+    let email = tenant.email.as_deref().map(str::trim);
+    let email = email.filter(|email| !email.is_empty()).map(Email::parse);
+    let email = email
+        .transpose()
+        .with_context(|| format!("the e-mail of tenant {} cannot be one", tenant.id))?;
     Ok(TenantRow {
         id: tenant.id,
         name: tenant.name.clone(),
@@ -215,6 +238,6 @@ fn tenant_row(tenant: &TenantData) -> anyhow::Result<TenantRow> {
         person_type: tenant.person_type.clone(),
         phone: tenant.phone.clone(),
         phone_match_key: phone.map(|phone| phone.match_key()),
-        email: tenant.email.clone(),
+        email: email.map(|email| email.expose().to_owned()),
     })
 }

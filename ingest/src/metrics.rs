@@ -4,9 +4,11 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
 use shared::broker::dead_metrics::DeadLetterMetrics;
+use shared::domain::module::{Mode, Module};
 use shared::source;
 
 use crate::api::problem::Code;
+use crate::pixelhub;
 
 /// The metrics of this process.
 pub(crate) struct Metrics {
@@ -18,6 +20,10 @@ pub(crate) struct Metrics {
     pub(crate) asaas_answers: IntCounterVec,
     /// Authentic noise that is counted and not stored, by reason.
     pub(crate) dropped: IntCounterVec,
+    /// Requests to PixelHub's addresses, by module and who served it.
+    pub(crate) module_requests: IntCounterVec,
+    /// Requests of modules that are off, by what came of passing them on to PixelHub.
+    pub(crate) passed_on: IntCounterVec,
     /// Seconds from the request's body to its answer.
     pub(crate) accept_duration: Histogram,
     /// Dead letters.
@@ -71,6 +77,20 @@ impl Metrics {
                 ),
                 &["reason"],
             )?,
+            module_requests: IntCounterVec::new(
+                Opts::new(
+                    "hub_module_requests_total",
+                    "Requests to PixelHub's addresses, by module and who served it.",
+                ),
+                &["module", "mode"],
+            )?,
+            passed_on: IntCounterVec::new(
+                Opts::new(
+                    "hub_pixelhub_passed_on_total",
+                    "Requests of modules that are off, by what came of passing them on to PixelHub.",
+                ),
+                &["outcome"],
+            )?,
             accept_duration: Histogram::with_opts(
                 HistogramOpts::new(
                     "hub_accept_duration_seconds",
@@ -85,7 +105,9 @@ impl Metrics {
                 "Whole weeks of event partitions that lie ahead.",
             )?,
         };
-        let all: [Box<dyn Collector>; 7] = [
+        let all: [Box<dyn Collector>; 9] = [
+            Box::new(metrics.module_requests.clone()),
+            Box::new(metrics.passed_on.clone()),
             Box::new(metrics.asaas_answers.clone()),
             Box::new(metrics.settled_by_hand.clone()),
             Box::new(metrics.accepted.clone()),
@@ -99,7 +121,13 @@ impl Metrics {
         }
         // What rules watch begins at 0: Prometheus does not see the first count of a series that
         // begins with it.
-        let own = ["events", "wpp_gateway", "delivery_status", "asaas"];
+        let own = [
+            "events",
+            "wpp_gateway",
+            "delivery_status",
+            "asaas",
+            pixelhub::DOOR,
+        ];
         let registered = source::doors().map(|(source, _)| source.name());
         for door in own.into_iter().chain(registered) {
             for code in [
@@ -111,10 +139,23 @@ impl Metrics {
                 metrics.refused.with_label_values(&[door, code.as_str()]);
             }
         }
+        metrics.begin_modules();
         for status in ["200", "401", "503"] {
             metrics.asaas_answers.with_label_values(&[status]);
         }
         metrics.accepted.with_label_values(&["asaas", "new"]);
         Ok(metrics)
+    }
+
+    fn begin_modules(&self) {
+        for module in Module::ALL {
+            for mode in Mode::ALL {
+                self.module_requests
+                    .with_label_values(&[module.as_str(), mode.as_str()]);
+            }
+        }
+        for outcome in pixelhub::PASSED_ON {
+            self.passed_on.with_label_values(&[outcome]);
+        }
     }
 }

@@ -4,11 +4,11 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use shared::runtime::lifecycle::Lifecycle;
-use shared::runtime::telemetry;
+use shared::runtime::{memory, telemetry};
 
 use crate::app::App;
 use crate::cli::{AdminCommand, Cli, Command};
-use crate::{commands, key_commands};
+use crate::{commands, key_commands, module_commands, resealing};
 
 /// Does what the command line asks for; the first argument is the program's own name.
 ///
@@ -21,6 +21,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
     match Cli::from_arg_matches(&matches)?.command {
         Command::Run(args) => {
             telemetry::start(&args.telemetry);
+            memory::use_small_pages();
             let lifecycle = Lifecycle::default();
             lifecycle.run(App::start(*args, &lifecycle)).await?;
         }
@@ -40,8 +41,14 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
         Command::Admin(AdminCommand::Keys(command)) => {
             print!("{}", key_commands::run(command).await?);
         }
+        Command::Admin(AdminCommand::Sealing(command)) => {
+            print!("{}", resealing::command(command).await?);
+        }
         Command::Admin(AdminCommand::Sources(command)) => {
             print!("{}", key_commands::run_sources(command).await?);
+        }
+        Command::Admin(AdminCommand::Modules(command)) => {
+            print!("{}", module_commands::run(command).await?);
         }
     }
     Ok(())

@@ -10,7 +10,6 @@ use shared::store::audit::Author;
 use shared::store::dead_letter_search::{self as search, LetterFilter};
 use shared::store::redrive::{self, Order};
 use shared::store::{StoreError, StoreResult};
-use sqlx::Connection;
 use uuid::Uuid;
 
 use crate::admin::AdminState;
@@ -135,7 +134,7 @@ async fn all_pages(
             }
         }
         Letters::Matching { filter, expected } => {
-            let (matched, last) = search::count(&mut *state.pool.acquire().await?, filter).await?;
+            let (matched, last) = search::count(&mut *state.reader().await?, filter).await?;
             if expected.is_some_and(|expected| expected != matched) {
                 return Ok(Some(matched));
             }
@@ -147,8 +146,7 @@ async fn all_pages(
             let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
             loop {
                 let span = (after, last);
-                let page =
-                    search::ids(&mut *state.pool.acquire().await?, filter, span, limit).await?;
+                let page = search::ids(&mut *state.reader().await?, filter, span, limit).await?;
                 let Some(end) = page.last() else { break };
                 after = *end;
                 one_page(state, asked, &page, report).await?;
@@ -187,8 +185,7 @@ async fn one_transaction(
     asked: &Asked,
     page: &[Uuid],
 ) -> StoreResult<Verdicts> {
-    let mut conn = state.pool.acquire().await?;
-    let mut tx = conn.begin().await?;
+    let mut tx = state.writer().await?;
     let order = |action, force| Order {
         author: Author {
             actor: &asked.actor,

@@ -4,8 +4,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::domain::mask;
+use shared::sealing::Keyring;
 use shared::store::audit::{self, AuditStory};
 use shared::store::dead_letter_search::{self, LetterStory};
+use shared::store::scope::Scope;
 use shared::store::traces::{
     self, ChatStory, DeliveryStory, EventStory, LogStory, ReceiptStory, RoutingStory, Step,
 };
@@ -45,16 +47,16 @@ pub(crate) struct Trace {
 /// # Errors
 /// The database is unwell.
 pub(crate) async fn of_event(
-    pool: &PgPool,
+    (pool, seals): (&PgPool, &Keyring),
     id: EventId,
     tenants: &[TenantId],
 ) -> Result<Option<OneEvent>, StoreError> {
-    let mut conn = pool.acquire().await?;
+    let mut conn = Scope::of(tenants).read(pool).await?;
     let tenants: Vec<i64> = tenants.iter().map(|tenant| tenant.0).collect();
     let own = |tenant: Option<i64>| {
         tenants.is_empty() || tenant.is_some_and(|tenant| tenants.contains(&tenant))
     };
-    let event = match traces::find_event(&mut conn, id.0, &tenants).await? {
+    let event = match traces::find_event(&mut conn, id.0, &tenants, seals).await? {
         Some(event) => Some(event),
         None => dropped::find(&mut conn, Some(id.0), None, 1)
             .await?
@@ -65,7 +67,7 @@ pub(crate) async fn of_event(
         return Ok(None);
     };
     let routings = traces::routings_of(&mut conn, &[id.0]).await?;
-    let deliveries = traces::deliveries_of(&mut conn, &[id.0]).await?;
+    let deliveries = traces::deliveries_of(&mut conn, &[id.0], seals).await?;
     Ok(Some(OneEvent {
         event,
         routings,
@@ -78,13 +80,13 @@ pub(crate) async fn of_event(
 /// # Errors
 /// The database is unwell.
 pub(crate) async fn of_trace(
-    pool: &PgPool,
+    (pool, seals): (&PgPool, &Keyring),
     trace_id: &TraceId,
 ) -> Result<Option<Trace>, StoreError> {
-    let mut conn = pool.acquire().await?;
+    let mut conn = Scope::Agency.read(pool).await?;
     let text = trace_id.as_str();
     let mut events = dropped::find(&mut conn, None, Some(text), traces::MOST_ROWS).await?;
-    events.extend(traces::events_of_trace(&mut conn, text).await?);
+    events.extend(traces::events_of_trace(&mut conn, text, seals).await?);
     let logs = traces::logs_of_trace(&mut conn, text).await?;
     if events.is_empty() && logs.is_empty() {
         return Ok(None);
@@ -93,9 +95,9 @@ pub(crate) async fn of_trace(
     Ok(Some(Trace {
         trace_id: trace_id.clone(),
         routings: traces::routings_of(&mut conn, &ids).await?,
-        deliveries: traces::deliveries_of(&mut conn, &ids).await?,
+        deliveries: traces::deliveries_of(&mut conn, &ids, seals).await?,
         receipts: traces::receipts_of_trace(&mut conn, text).await?,
-        chat_messages: traces::chat_of_trace(&mut conn, text).await?,
+        chat_messages: traces::chat_of_trace(&mut conn, text, seals).await?,
         dead_letters: dead_letter_search::of_trace(&mut conn, text, MOST_LETTERS).await?,
         audit: audit::of_trace(&mut conn, text).await?,
         timeline: traces::timeline(&mut conn, text).await?,

@@ -17,7 +17,7 @@ use shared::runtime::lifecycle::Lifecycle;
 use shared::runtime::ops;
 use shared::runtime::vitals::Vitals;
 use shared::store::config::DirectoryCache;
-use shared::store::pool;
+use shared::store::{pool, sealing_keys};
 use tokio::net::TcpListener;
 
 use crate::cli::RunArgs;
@@ -46,11 +46,13 @@ impl App {
     /// A setting cannot be used, an address is taken, or migrations are pending. A database or a
     /// broker that is down is waited for.
     pub async fn start(args: RunArgs, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
+        let seals = args.sealing.keyring()?;
         let db = pool::open(&args.database, args.event_processing_timeout)?;
         let listener = TcpListener::bind(args.ops.ops_listen)
             .await
             .with_context(|| format!("cannot listen on {}", args.ops.ops_listen))?;
         pool::await_prepared(&db, args.database.migrate).await?;
+        sealing_keys::await_agreed(&db, &seals).await?;
 
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
@@ -79,6 +81,7 @@ impl App {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             max_retries: args.max_event_retries.clone(),
+            seals: seals.clone(),
             reconsider: asked.clone(),
         };
         let replan = Replan {
@@ -87,6 +90,7 @@ impl App {
             directory: directory.clone(),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
+            seals: seals.clone(),
         };
         let reconsider = Reconsider {
             pool: db.clone(),
@@ -94,6 +98,7 @@ impl App {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             asked: asked.clone(),
+            seals: seals.clone(),
         };
         lifecycle.spawn(reconsider.run(vitals.beat("reconsider"), lifecycle.stopping()));
         let handler = Arc::new(RouteHandler {

@@ -8,6 +8,7 @@ use shared::domain::channel::PerChannel;
 use shared::runtime::cli::duration;
 use shared::runtime::ops::OpsArgs;
 use shared::runtime::telemetry::TelemetryArgs;
+use shared::sealing::SealingArgs;
 use shared::store::pool::DatabaseArgs;
 
 /// Posto's router-worker: decides what each event leads to.
@@ -36,6 +37,9 @@ pub struct RunArgs {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
+    /// Encryption at rest.
+    #[command(flatten)]
+    pub sealing: SealingArgs,
     /// The broker.
     #[command(flatten)]
     pub broker: BrokerArgs,

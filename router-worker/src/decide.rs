@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 use shared::domain::directory::Directory;
-use shared::domain::event::NormalisedEvent;
+use shared::domain::event::{NormalisedEvent, is_in_shadow};
 use shared::domain::ids::TenantId;
 use shared::source::{self, NormaliseError};
 use shared::store::deliveries::NewDelivery;
@@ -32,7 +32,10 @@ pub(crate) fn plan_of(
             serde_json::from_slice(body.as_deref().unwrap_or_default()).unwrap_or_default(),
         ),
     };
-    let plan = plan(&normalised, &payload, finding, directory);
+    let mut plan = plan(&normalised, &payload, finding, directory);
+    if is_in_shadow(&event.metadata) {
+        plan.simulate();
+    }
     Ok((normalised, plan))
 }
 

@@ -102,3 +102,20 @@ pub(crate) fn account_id(raw: &str, directory: &Directory) -> String {
         .account(raw)
         .map_or_else(|| account_slug(raw), |account| account.id.clone())
 }
+
+/// Which account's session told the event, and what kind of fact it is. Only accounts that are set
+/// up: a name in a payload never becomes a label by itself.
+pub(crate) fn heard_of(
+    event: &NormalisedEvent,
+    directory: &Directory,
+) -> Option<(String, &'static str)> {
+    let kind = match &event.kind {
+        NormalisedKind::InboundMessage { .. } => "message",
+        NormalisedKind::DeviceMessage(_) | NormalisedKind::Echo(_) => "echo",
+        NormalisedKind::Ack { .. } => "ack",
+        NormalisedKind::Session { .. } => "session",
+        _ => return None,
+    };
+    let account = directory.account(event.channel_account.as_deref()?)?;
+    Some((account.id.clone(), kind))
+}

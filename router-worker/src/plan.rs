@@ -12,7 +12,9 @@ use serde_json::{Map, Value, json};
 use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::directory::{Directory, text_hash};
-use shared::domain::event::{Charge, ChargeStatus, ContentKind, NormalisedEvent, NormalisedKind};
+use shared::domain::event::{
+    Charge, ChargeStatus, ContentKind, MediaRef, NormalisedEvent, NormalisedKind,
+};
 use shared::domain::expression::Facts;
 use shared::domain::failure::{FailureClass, FailureCode};
 use shared::domain::ids::TenantId;
@@ -70,12 +72,16 @@ pub(crate) struct Planned {
     pub(crate) unknown_policy: String,
     /// Why it cannot be tried, with a word for a person.
     pub(crate) failure: Option<(FailureCode, String)>,
+    /// Whether it is only told what would have left.
+    pub(crate) simulated: bool,
 }
 
 impl Planned {
-    /// Where the delivery begins: most failures wait for a person, a recipient nobody can mend.
+    /// Where the delivery begins: most failures wait for a person, a recipient nobody can mend. What is
+    /// simulated ends there, with what would have failed.
     pub(crate) fn state(&self) -> DeliveryState {
         match &self.failure {
+            _ if self.simulated => DeliveryState::Simulated,
             None => DeliveryState::Queued,
             Some((code, _)) if code.class() == FailureClass::Recipient => DeliveryState::Failed,
             Some(_) => DeliveryState::Dead,
@@ -84,6 +90,16 @@ impl Planned {
 }
 
 impl Plan {
+    /// The same decision, of which nothing leaves.
+    pub(crate) fn simulate(&mut self) {
+        for planned in &mut self.deliveries {
+            planned.simulated = true;
+        }
+        self.note = self
+            .note
+            .or(Some("the module is in shadow: nothing leaves"));
+    }
+
     /// Why nothing may be planned: the event is quarantined.
     pub(crate) fn failure(&self) -> Option<FailureCode> {
         self.tenant
@@ -425,10 +441,7 @@ fn message_metadata(event: &NormalisedEvent, content: ContentKind) -> Value {
     let mut metadata = Map::new();
     metadata.insert("content".to_owned(), json!(content.as_str()));
     if let Some(media) = &event.media {
-        metadata.insert(
-            "media".to_owned(),
-            json!({"kind": media.kind.as_str(), "mime": media.mime, "state": "pending"}),
-        );
+        metadata.insert("media".to_owned(), media_metadata(media));
     }
     if let Some(participant) = event
         .contact
@@ -442,6 +455,25 @@ fn message_metadata(event: &NormalisedEvent, content: ContentKind) -> Value {
         metadata.insert("participant_name".to_owned(), json!(participant.name));
     }
     Value::Object(metadata)
+}
+
+/// A thumbnail is not the picture: that is still to be fetched.
+fn media_metadata(media: &MediaRef) -> Value {
+    let is_whole = media.is_inline && media.sha256.is_some();
+    let mut told = json!({
+        "kind": media.kind.as_str(),
+        "mime": media.mime,
+        "state": if is_whole { "stored" } else { "pending" },
+    });
+    if let Some(sha256) = &media.sha256 {
+        let name = if is_whole {
+            "sha256"
+        } else {
+            "thumbnail_sha256"
+        };
+        told[name] = json!(sha256);
+    }
+    told
 }
 
 fn unavailable(rule: &Rule, channel: Channel) -> Planned {
@@ -469,6 +501,7 @@ fn empty(rule: &Rule, channel: Channel) -> Planned {
         detail: json!({}),
         unknown_policy: "park".to_owned(),
         failure: None,
+        simulated: false,
     }
 }
 

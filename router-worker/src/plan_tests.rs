@@ -166,6 +166,32 @@ fn verdicts(plan: &Plan) -> Vec<(i64, Verdict)> {
 }
 
 #[test]
+fn what_is_simulated_ends_there_whatever_would_have_become_of_it() {
+    for (payload, failure) in [
+        (
+            json!({"phone": "(47) 99990-0011", "description": "Hospedagem"}),
+            None,
+        ),
+        (
+            json!({"phone": "12", "description": "Hospedagem"}),
+            Some(FailureCode::RecipientInvalid),
+        ),
+    ] {
+        let mut plan = overdue(&payload, 1, vec![whatsapp_rule()]);
+        assert_ne!(plan.deliveries[0].state(), DeliveryState::Simulated);
+        plan.simulate();
+        let [planned] = &plan.deliveries[..] else {
+            panic!("one delivery, not {}", plan.deliveries.len())
+        };
+        assert_eq!(planned.state(), DeliveryState::Simulated);
+        assert_eq!(planned.text.as_deref(), Some("Tenant 1: Hospedagem"));
+        assert_eq!(planned.failure.as_ref().map(|failure| failure.0), failure);
+        assert_eq!(plan.state(), "routed");
+        assert!(plan.decision().get().contains("in shadow"));
+    }
+}
+
+#[test]
 fn an_overdue_invoice_is_one_message_through_the_tenants_own_account() {
     let plan = overdue(
         &json!({"phone": "(47) 99990-0011", "description": "Hospedagem"}),

@@ -14,6 +14,7 @@ use serde_json::json;
 use shared::runtime::clock::Clock;
 use shared::runtime::telemetry::chain;
 use shared::runtime::vitals::Beat;
+use shared::sealing::Keyring;
 use shared::store::StoreError;
 use shared::store::config::DirectoryCache;
 use shared::store::events::{self, StoredEvent};
@@ -60,6 +61,7 @@ pub(crate) struct Reconsider {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) asked: Asked,
+    pub(crate) seals: Keyring,
 }
 
 impl Reconsider {
@@ -128,7 +130,7 @@ impl Reconsider {
         let last = last.routing_id;
         let ids: Vec<Uuid> = waiting.iter().map(|one| one.event_id).collect();
         // An event whose week is gone has nothing left to be found by.
-        let events: HashMap<Uuid, StoredEvent> = events::load(&mut conn, &ids)
+        let events: HashMap<Uuid, StoredEvent> = events::load(&mut conn, &ids, &self.seals)
             .await?
             .into_iter()
             .map(|event| (event.id, event))

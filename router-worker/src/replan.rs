@@ -14,6 +14,7 @@ use shared::domain::ids::{DeliveryId, LetterId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
 use shared::runtime::batcher::BatchJob;
 use shared::runtime::clock::Clock;
+use shared::sealing::Keyring;
 use shared::store::StoreError;
 use shared::store::audit::{self, Author, NewAudit};
 use shared::store::config::DirectoryCache;
@@ -42,6 +43,7 @@ pub(crate) struct Replan {
     pub(crate) directory: DirectoryCache,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) seals: Keyring,
 }
 
 impl BatchJob for Replan {
@@ -79,7 +81,7 @@ impl Replan {
         let mut events: Vec<Uuid> = waiting.iter().map(|delivery| delivery.event_id).collect();
         events.sort_unstable();
         events.dedup();
-        let events: HashMap<Uuid, StoredEvent> = events::load(conn, &events)
+        let events: HashMap<Uuid, StoredEvent> = events::load(conn, &events, &self.seals)
             .await?
             .into_iter()
             .map(|event| (event.id, event))
@@ -88,7 +90,7 @@ impl Replan {
             .iter()
             .map(|delivery| self.plan(delivery, events.get(&delivery.event_id)))
             .collect();
-        replans::store_plans(conn, &plans.iter().collect::<Vec<_>>()).await?;
+        replans::store_plans(conn, &plans.iter().collect::<Vec<_>>(), &self.seals).await?;
         let author = Author {
             actor: "posto",
             reason: None,

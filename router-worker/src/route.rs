@@ -10,13 +10,13 @@ use shared::broker::dead;
 use shared::broker::relay::Relay;
 use shared::domain::channel::PerChannel;
 use shared::domain::delivery::DeliveryState;
-use shared::domain::directory::Directory;
-use shared::domain::event::{NormalisedEvent, NormalisedKind};
+use shared::domain::event::NormalisedEvent;
 use shared::domain::ids::{DeliveryId, EventId, ReceiptId, RoutingId, TenantId};
 use shared::domain::message::{Labels, Work, WorkMessage};
 use shared::failpoint;
 use shared::runtime::batcher::BatchJob;
 use shared::runtime::clock::Clock;
+use shared::sealing::Keyring;
 use shared::store::config::DirectoryCache;
 use shared::store::deliveries::NewDelivery;
 use shared::store::events::{self, StoredEvent};
@@ -30,7 +30,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::decide::{Place, new_delivery, plan_of};
-use crate::hearing::Evidence;
+use crate::hearing::{Evidence, heard_of};
 use crate::letters;
 use crate::metrics::Metrics;
 use crate::plan::{Planned, QUARANTINED};
@@ -63,6 +63,7 @@ pub(crate) struct Route {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) max_retries: PerChannel<i32>,
+    pub(crate) seals: Keyring,
     /// Told when it was learnt whose a charge is.
     pub(crate) reconsider: Asked,
 }
@@ -90,7 +91,7 @@ impl BatchJob for Route {
         ids.sort_unstable();
         ids.dedup();
         let mut conn = self.pool.acquire().await?;
-        let found: HashMap<Uuid, StoredEvent> = events::load(&mut conn, &ids)
+        let found: HashMap<Uuid, StoredEvent> = events::load(&mut conn, &ids, &self.seals)
             .await?
             .into_iter()
             .map(|event| (event.id, event))
@@ -258,7 +259,7 @@ impl Route {
                 .collect(),
             messages: decided.iter().flat_map(Decided::messages).collect(),
         };
-        let stored = plans::insert(conn, plans).await?;
+        let stored = plans::insert(conn, plans, &self.seals).await?;
         let (new, mut rows) = (stored.routings, stored.messages);
         let mut order: Vec<&Decided> = decided.iter().collect();
         order.retain(|decided| new.contains(&decided.routing.id));
@@ -424,20 +425,6 @@ pub(crate) fn learnt_of(event: &StoredEvent, finding: &TenantFinding) -> Option<
         asaas_key: asaas_key.to_owned(),
         tenant_id: finding.tenant.filter(|_| is_new)?.0,
     })
-}
-
-/// Which account's session told the event, and what kind of fact it is. Only accounts that are set
-/// up: a name in a payload never becomes a label by itself.
-fn heard_of(event: &NormalisedEvent, directory: &Directory) -> Option<(String, &'static str)> {
-    let kind = match &event.kind {
-        NormalisedKind::InboundMessage { .. } => "message",
-        NormalisedKind::DeviceMessage(_) | NormalisedKind::Echo(_) => "echo",
-        NormalisedKind::Ack { .. } => "ack",
-        NormalisedKind::Session { .. } => "session",
-        _ => return None,
-    };
-    let account = directory.account(event.channel_account.as_deref()?)?;
-    Some((account.id.clone(), kind))
 }
 
 pub(crate) fn work_message(delivery: &NewDelivery) -> Option<WorkMessage> {

@@ -18,6 +18,7 @@ use shared::domain::message::{Labels, Work, WorkMessage};
 use shared::domain::redrive::LetterState;
 use shared::runtime::clock::{Clock as _, SystemClock};
 use shared::runtime::lifecycle::Lifecycle;
+use shared::sealing::Keyring;
 use shared::store::dead_letters;
 use shared::store::deliveries::{self, StateChange};
 use shared::store::plans::{self, NewPlans};
@@ -258,7 +259,9 @@ async fn a_copy_of_an_older_generation_takes_no_receipt_with_it(pool: PgPool) {
         receipts: vec![(id, &receipt)],
         ..NewPlans::default()
     };
-    plans::insert(&mut conn, plans).await.expect("a receipt");
+    plans::insert(&mut conn, plans, &Keyring::off())
+        .await
+        .expect("a receipt");
     drop(conn);
     let trace = TRACE.parse().expect("a trace");
     let message = WorkMessage::apply_receipt(ReceiptId(id), trace);

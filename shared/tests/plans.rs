@@ -3,6 +3,7 @@
 use shared::domain::ids::{ReceiptId, TraceId};
 use shared::domain::message::WorkMessage;
 use shared::runtime::clock::{Clock as _, SystemClock};
+use shared::sealing::Keyring;
 use shared::store::outbox::{self, NewMessage};
 use shared::store::plans::{self, Durability, NewPlans, NewRouting, StoredPlans};
 use shared::store::receipts::NewReceipt;
@@ -69,7 +70,7 @@ async fn decide(
         ..NewPlans::default()
     };
     let mut conn = pool.acquire().await.expect("a connection");
-    plans::insert(&mut conn, plans)
+    plans::insert(&mut conn, plans, &Keyring::off())
         .await
         .expect("because the rows are whole")
 }

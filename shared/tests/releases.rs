@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use shared::domain::delivery::DeliveryState;
+use shared::sealing::Keyring;
 use shared::store::attempts::{self, ClaimRequest, Room};
 use shared::store::deliveries::{self, StateChange};
 use shared::store::releases::{self, Reign};
@@ -107,7 +108,7 @@ async fn claim(pool: &PgPool, number: u32, room: Room) -> usize {
         room,
     };
     let mut conn = connection(pool).await;
-    attempts::claim(&mut conn, &[&request], "test", 45.0)
+    attempts::claim(&mut conn, &[&request], ("test", 45.0), &Keyring::off())
         .await
         .expect("a claim")
         .len()

@@ -5,6 +5,7 @@ use serde_json::json;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::redrive::{LetterState, Refusal, Way};
 use shared::runtime::clock::{Clock as _, SystemClock};
+use shared::sealing::Keyring;
 use shared::store::attempts::{self, AttemptResult, ClaimRequest, Room};
 use shared::store::audit::Author;
 use shared::store::dead_letters::{self, NewLetter, Settled};
@@ -78,7 +79,9 @@ async fn queued(pool: &PgPool, channel: &str, channel_id: Option<&str>) -> Uuid 
         deliveries: vec![&new],
         ..NewPlans::default()
     };
-    plans::insert(&mut conn, plans).await.expect("a delivery");
+    plans::insert(&mut conn, plans, &Keyring::off())
+        .await
+        .expect("a delivery");
     delivery
 }
 
@@ -94,7 +97,7 @@ fn request(delivery_id: Uuid, generation: i32, attempt: i32) -> ClaimRequest {
 
 async fn claim(pool: &PgPool, request: &ClaimRequest) -> usize {
     let mut conn = connection(pool).await;
-    attempts::claim(&mut conn, &[request], "test", 45.0)
+    attempts::claim(&mut conn, &[request], ("test", 45.0), &Keyring::off())
         .await
         .expect("a claim")
         .len()
@@ -246,7 +249,7 @@ async fn of_concurrent_posts_of_one_key_one_is_stored_and_the_others_find_it(poo
     let posts: Vec<NewEvent> = (0..8).map(|_| event("one")).collect();
     let won = futures_util::future::join_all(posts.iter().map(async |post| {
         let mut conn = connection(&pool).await;
-        let won = events::insert_new(&mut conn, &[post])
+        let won = events::insert_new(&mut conn, &[post], &Keyring::off())
             .await
             .expect("an answer");
         let key = ("billing".to_owned(), 0, "one".to_owned());
@@ -309,7 +312,7 @@ async fn an_event_without_routing_and_message_is_found_and_the_mark_stays_before
 ) {
     let mut conn = connection(&pool).await;
     let lost = event("lost");
-    events::insert_new(&mut conn, &[&lost])
+    events::insert_new(&mut conn, &[&lost], &Keyring::off())
         .await
         .expect("an event");
     let soon = SystemClock.now() + chrono::TimeDelta::hours(1);

@@ -3,8 +3,10 @@
 //! simulator. At the end a world asserts that nothing was left lying about.
 
 pub mod http;
+mod keys;
 mod look;
 mod owners;
+pub mod pixelhub;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,13 +14,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use shared::broker::Session;
 use shared::runtime::lifecycle::Lifecycle;
 use shared::store::credentials::{self, NewCredential};
 use shared::store::import::{self, TenantRow};
 use shared::store::pool;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use tokio::sync::OnceCell;
@@ -53,6 +56,8 @@ pub struct Setup {
     pub router: bool,
     /// Whether the delivery-worker runs from the start.
     pub delivery: bool,
+    /// Keys of encryption at rest; none: nothing is sealed.
+    pub payload_keys: String,
     /// Whether it is known whose the invoices, and the customers at Asaas, of `samples/hub` are.
     pub owners: bool,
 }
@@ -65,6 +70,7 @@ impl Default for Setup {
             unknown_silence: "1s",
             router: true,
             delivery: true,
+            payload_keys: String::new(),
             owners: false,
         }
     }
@@ -87,7 +93,7 @@ pub struct World {
     database_url: String,
     database_name: String,
     prefix: String,
-    /// A pool of the scenario's own.
+    /// A pool of the scenario's own, as the login: no role, no fence.
     pub db: PgPool,
     /// The gateway.
     pub sim: GatewaySim,
@@ -125,16 +131,18 @@ impl World {
 
     async fn try_start(setup: Setup) -> anyhow::Result<Self> {
         let (database_url, database_name) = make_database().await?;
-        let db = pool::open(&database_args(&database_url), BOUND)?;
-        pool::migrate(&db).await?;
+        pool::migrate(&pool::open(&database_args(&database_url), BOUND)?).await?;
+        // Not as a role of the services: a scenario looks and tampers behind every fence.
+        let db = PgPoolOptions::new().connect(&database_url).await?;
         import_reference_data(&db).await?;
+        pixelhub::import(&db).await?;
         if setup.owners {
             owners::import(&db).await?;
         }
         let sim = GatewaySim::start(SimConfig::for_tests(GATEWAY_SECRET)).await?;
         let prefix = format!("t{}.", uuid::Uuid::new_v4().simple());
         let ingest = Lifecycle::default();
-        let args = ingest_args(&database_url, &prefix)?;
+        let args = keys::ingest_args(&database_url, &prefix, &setup.payload_keys)?;
         let app = ingest::app::App::start(args, &ingest).await?;
         let (public, admin) = (
             app.public.context("a public listener")?,
@@ -193,6 +201,8 @@ impl World {
             &amqp,
             "--amqp-prefix",
             &self.prefix,
+            "--payload-keys",
+            &self.setup.payload_keys,
         ])?;
         let router_worker::cli::Command::Run(args) = cli.command else {
             unreachable!("`run` was parsed")
@@ -237,6 +247,8 @@ impl World {
             self.setup.retry_base,
             "--unknown-silence",
             self.setup.unknown_silence,
+            "--payload-keys",
+            &self.setup.payload_keys,
         ])?;
         let delivery_worker::cli::Command::Run(args) = cli.command else {
             unreachable!("`run` was parsed")
@@ -404,38 +416,6 @@ fn database_args(url: &str) -> pool::DatabaseArgs {
         database_max_connections: 4,
         migrate: pool::MigrateAtStart::Check,
     }
-}
-
-fn ingest_args(database_url: &str, prefix: &str) -> anyhow::Result<ingest::cli::RunArgs> {
-    let amqp = SecretString::from(amqp_url()?);
-    let cli = ingest::cli::Cli::try_parse_from([
-        "ingest",
-        "run",
-        "--public-listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "127.0.0.1:0",
-        "--ops-listen",
-        "127.0.0.1:0",
-        "--database-url",
-        database_url,
-        "--database-max-connections",
-        "6",
-        "--amqp-url",
-        amqp.expose_secret(),
-        "--amqp-prefix",
-        prefix,
-        "--admin-token",
-        ADMIN_TOKEN,
-        "--gateway-webhook-secret",
-        WEBHOOK_SECRET,
-        "--asaas-webhook-token",
-        ASAAS_TOKEN,
-    ])?;
-    let ingest::cli::Command::Run(args) = cli.command else {
-        unreachable!("`run` was parsed")
-    };
-    Ok(*args)
 }
 
 /// Imports the world of `samples/hub`: T1 and T2, a shared account, and credentials.

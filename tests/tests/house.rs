@@ -328,9 +328,15 @@ fn the_rooms_of_shared_know_only_what_the_design_draws() {
     const ARROWS: &[(&str, &[&str])] = &[
         ("domain", &[]),
         ("source", &["domain"]),
+        ("sealing", &[]),
         (
             "store",
-            &["domain", "runtime::batcher", "runtime::telemetry"],
+            &[
+                "domain",
+                "runtime::batcher",
+                "runtime::telemetry",
+                "sealing",
+            ],
         ),
         ("outbound", &["domain"]),
         ("wpp", &["domain", "outbound"]),
@@ -346,6 +352,7 @@ fn the_rooms_of_shared_know_only_what_the_design_draws() {
         (
             "shared/src/broker/burial.rs",
             &[
+                "sealing",
                 "store::deliveries",
                 "store::receipts",
                 "store::replans",

@@ -8,6 +8,7 @@ use shared::domain::ids::DeliveryId;
 use shared::store::credentials::CredentialLine;
 use shared::store::dead_letter_search::{LetterGroup, LetterStory};
 use shared::store::ip_blocks::BlockLine;
+use shared::store::modules::SwitchLine;
 use shared::store::settle::DeliveryLine;
 use shared::store::sources::SourceLine;
 use uuid::Uuid;
@@ -133,6 +134,17 @@ pub(super) struct Blocks {
 pub(super) struct Lifted {
     /// The address, or the /64.
     pub(super) address: String,
+}
+
+/// Who serves PixelHub's modules.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Modules {
+    /// Every module.
+    pub(super) modules: Vec<&'static str>,
+    /// The mode of a module without a switch.
+    pub(super) default: &'static str,
+    /// The switches, those for all first.
+    pub(super) switches: Vec<SwitchLine>,
 }
 
 /// The sending accounts.

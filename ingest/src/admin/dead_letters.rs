@@ -38,8 +38,7 @@ pub(super) async fn list(State(state): State<AdminState>, mut fields: Fields) ->
     if let Err(errors) = fields.end() {
         return invalid_query(errors).into_response();
     }
-    let page =
-        async { search::page(&mut *state.pool.acquire().await?, &filter, after, limit).await };
+    let page = async { search::page(&mut *state.reader().await?, &filter, after, limit).await };
     match page.await {
         Ok(letters) => {
             let full = i64::try_from(letters.len()).is_ok_and(|count| count == limit);
@@ -60,7 +59,7 @@ pub(super) async fn groups(State(state): State<AdminState>, mut fields: Fields) 
     if let Err(errors) = fields.end() {
         return invalid_query(errors).into_response();
     }
-    let groups = async { search::groups(&mut *state.pool.acquire().await?, &filter).await };
+    let groups = async { search::groups(&mut *state.reader().await?, &filter).await };
     match groups.await {
         Ok(groups) => {
             let total: i64 = groups.iter().map(|group| group.count).sum();

@@ -10,7 +10,6 @@ use shared::domain::mask;
 use shared::store::StoreError;
 use shared::store::audit::Author;
 use shared::store::settle::{self, DeliveryLine, SettleOrder, SettledByHand};
-use sqlx::Connection;
 
 use super::answers::{DeliveryPage, Settled};
 use super::fields::{Fields, invalid, invalid_query};
@@ -37,8 +36,7 @@ pub(super) async fn list(State(state): State<AdminState>, mut fields: Fields) ->
     if let Err(errors) = fields.end() {
         return invalid_query(errors).into_response();
     }
-    let page =
-        async { settle::page(&mut *state.pool.acquire().await?, wanted, after, limit).await };
+    let page = async { settle::page(&mut *state.reader().await?, wanted, after, limit).await };
     match page.await {
         Ok(mut deliveries) => {
             deliveries.iter_mut().for_each(mask_line);
@@ -144,8 +142,7 @@ async fn carry_out(
     state: &AdminState,
     order: &SettleOrder<'_>,
 ) -> Result<SettledByHand, StoreError> {
-    let mut conn = state.pool.acquire().await?;
-    let mut tx = conn.begin().await?;
+    let mut tx = state.writer().await?;
     let settled = settle::settle(&mut tx, order).await?;
     tx.commit().await?;
     Ok(settled)

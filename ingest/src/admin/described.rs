@@ -5,14 +5,16 @@ use serde_json::{Value, json};
 use super::answers::{
     Blocks, Channels, KeyPage, LetterGroups, LetterPage, Lifted, MadeKey, Networks,
 };
-use super::answers::{DeliveryPage, OneKey, OrderReport, Settled, Sources};
+use super::answers::{DeliveryPage, Modules, OneKey, OrderReport, Settled, Sources};
 use super::ledger::LookBody;
 use super::orders::{
-    self, CreateKey, Discard, LiftBlock, Redrive, RevokeKey, RotateKey, SetNetworks, Settle,
+    self, CreateKey, Discard, LiftBlock, Redrive, RevokeKey, RotateKey, SetModule, SetNetworks,
+    Settle,
 };
-use super::{AdminState, dead_letters, deliveries, doors, keys, ledger};
+use super::{AdminState, dead_letters, deliveries, doors, keys, ledger, modules};
 use crate::api::problem::Code;
-use crate::openapi::{Api, Body, Operation, Parameter, Security, get, post};
+use crate::modules::Switched;
+use crate::openapi::{Api, Body, Operation, Parameter, Security, get, post, put};
 use crate::story::{OneEvent, Trace};
 
 const ABOUT: &str = "What operators ask and order. Personal data is masked unless a question asks to reveal it, which is kept; what is done by hand leaves a line in the audit log. \
@@ -152,6 +154,8 @@ pub(super) fn api() -> Api<AdminState> {
             .problems(ASKED)],
         )
         .route("/admin/ip-blocks/lift", [lift_block()])
+        .route("/admin/modules", [module_list()])
+        .route("/admin/modules/{module}", [set_module()])
         .route(
             "/admin/ledger",
             [get(
@@ -446,5 +450,32 @@ fn lift_block() -> Operation<AdminState> {
         .parameters([by()])
         .body(Body::json::<LiftBlock>().example("one", json!({"address": "203.0.113.9"})))
         .answer::<Lifted>(200, "It is let in.")
+        .problems(ORDERED_OF_ONE)
+}
+
+fn module_list() -> Operation<AdminState> {
+    get(
+        "listModules",
+        "Who serves PixelHub's modules",
+        modules::list,
+    )
+    .tag("modules")
+    .secured(ADMIN)
+    .answer::<Modules>(200, "The modules and their switches.")
+    .problems(ASKED)
+}
+
+fn set_module() -> Operation<AdminState> {
+    let module = json!({"enum": modules::names()});
+    put("setModule", "Says who serves a module", modules::set)
+        .tag("modules")
+        .about("Every process follows within moments.")
+        .secured(ADMIN)
+        .parameters([Parameter::path("module", "The module.", module), by()])
+        .body(
+            Body::json::<SetModule>()
+                .example("one tenant", json!({"mode": "shadow", "tenant_id": 1})),
+        )
+        .answer::<Switched>(200, "How it stood, and how it stands.")
         .problems(ORDERED_OF_ONE)
 }

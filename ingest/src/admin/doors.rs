@@ -8,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use shared::store::audit::{self, Author, NewAudit};
 use shared::store::{StoreError, ip_blocks, sources};
-use sqlx::Connection as _;
 
 use super::answers::{Blocks, Lifted, Networks, Sources};
 use super::fields::{Fields, invalid};
@@ -24,7 +23,7 @@ const MOST_BLOCKS: i64 = 1000;
 
 /// `GET /admin/sources`.
 pub(super) async fn list_sources(State(state): State<AdminState>) -> Response {
-    let all = async { sources::all(&mut *state.pool.acquire().await?).await };
+    let all = async { sources::all(&mut *state.reader().await?).await };
     match all.await {
         Ok(all) => Json(Sources { sources: all }).into_response(),
         Err(error) => unavailable(&error),
@@ -66,8 +65,10 @@ pub(super) async fn set_networks(
         reason: reason.as_deref(),
     };
     let set = async {
-        let mut conn = state.pool.acquire().await?;
-        networks::set(&mut conn, &source, &first.unwrap_or_default(), author).await
+        let mut tx = state.writer().await?;
+        let set = networks::set(&mut tx, &source, &first.unwrap_or_default(), author).await?;
+        tx.commit().await?;
+        Ok(set)
     };
     match set.await {
         Ok(networks) => Json(Networks { source, networks }).into_response(),
@@ -84,7 +85,7 @@ pub(super) async fn set_networks(
 
 /// `GET /admin/ip-blocks`: of the last 30 days, those that end last first.
 pub(super) async fn list_blocks(State(state): State<AdminState>) -> Response {
-    let list = async { ip_blocks::list(&mut *state.pool.acquire().await?, MOST_BLOCKS).await };
+    let list = async { ip_blocks::list(&mut *state.reader().await?, MOST_BLOCKS).await };
     match list.await {
         Ok(blocks) => Json(Blocks { blocks }).into_response(),
         Err(error) => unavailable(&error),
@@ -126,8 +127,7 @@ pub(super) async fn lift_block(State(state): State<AdminState>, request: Request
 }
 
 async fn lift(state: &AdminState, address: &str, author: Author<'_>) -> Result<bool, StoreError> {
-    let mut conn = state.pool.acquire().await?;
-    let mut tx = conn.begin().await?;
+    let mut tx = state.writer().await?;
     let lifted = ip_blocks::lift(&mut tx, address).await?;
     if lifted {
         let line = NewAudit {

@@ -12,9 +12,6 @@ use secrecy::ExposeSecret as _;
 use shared::domain::credential::CredentialKind;
 use shared::store::audit::Author;
 use shared::store::credentials;
-use sqlx::PgPool;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::Postgres;
 
 use super::answers::{KeyPage, MadeKey, OneKey};
 use super::fields::{Fields, invalid, invalid_query};
@@ -41,7 +38,7 @@ pub(super) async fn list(State(state): State<AdminState>, mut fields: Fields) ->
         return invalid_query(errors).into_response();
     }
     let page = async {
-        let mut conn = state.pool.acquire().await?;
+        let mut conn = state.reader().await?;
         credentials::page(&mut conn, source.as_deref(), after, limit).await
     };
     match page.await {
@@ -82,12 +79,14 @@ pub(super) async fn create(State(state): State<AdminState>, request: Request) ->
         actor: &actor,
         reason: reason.as_deref(),
     };
-    let mut conn = match connect(&state.pool).await {
-        Ok(conn) => conn,
-        Err(error) => return refuse(&error),
-    };
     let kind = kind.unwrap_or(CredentialKind::Bearer);
-    answer(keys::create(&mut conn, kind, &scope, author).await)
+    let made = async {
+        let mut tx = state.writer().await?;
+        let made = keys::create(&mut tx, kind, &scope, author).await?;
+        tx.commit().await?;
+        Ok(made)
+    };
+    answer(made.await)
 }
 
 /// `POST /admin/keys/{id}/rotate`.
@@ -122,11 +121,13 @@ pub(super) async fn rotate(
         actor: &actor,
         reason: reason.as_deref(),
     };
-    let mut conn = match connect(&state.pool).await {
-        Ok(conn) => conn,
-        Err(error) => return refuse(&error),
+    let made = async {
+        let mut tx = state.writer().await?;
+        let made = keys::rotate(&mut tx, id, overlap, author).await?;
+        tx.commit().await?;
+        Ok(made)
     };
-    answer(keys::rotate(&mut conn, id, overlap, author).await)
+    answer(made.await)
 }
 
 /// `POST /admin/keys/{id}/revoke`.
@@ -149,18 +150,16 @@ pub(super) async fn revoke(
         actor: &actor,
         reason: reason.as_deref(),
     };
-    let mut conn = match connect(&state.pool).await {
-        Ok(conn) => conn,
-        Err(error) => return refuse(&error),
+    let revoked = async {
+        let mut tx = state.writer().await?;
+        let line = keys::revoke(&mut tx, id, author).await?;
+        tx.commit().await?;
+        Ok(line)
     };
-    match keys::revoke(&mut conn, id, author).await {
+    match revoked.await {
         Ok(key) => Json(OneKey { key }).into_response(),
         Err(error) => refuse(&error),
     }
-}
-
-async fn connect(pool: &PgPool) -> Result<PoolConnection<Postgres>, KeyError> {
-    Ok(pool.acquire().await?)
 }
 
 /// The only answer that holds a secret; nothing on its way may keep it.

@@ -9,6 +9,7 @@ mod doors;
 mod fields;
 mod keys;
 mod ledger;
+mod modules;
 mod orders;
 
 use std::sync::Arc;
@@ -25,10 +26,12 @@ use serde_json::Value;
 use shared::broker::relay::Relay;
 use shared::domain::ids::{EventId, TraceId};
 use shared::runtime::telemetry::chain;
+use shared::sealing::Keyring;
 use shared::source::DoorSecrets;
 use shared::store::logs::{self, NewLog};
-use shared::store::{StoreError, sessions};
-use sqlx::PgPool;
+use shared::store::scope::Scope;
+use shared::store::{StoreError, StoreResult, sessions};
+use sqlx::{PgPool, PgTransaction};
 
 use crate::api::problem::{Code, Problem};
 use crate::ledger::Auditor;
@@ -45,9 +48,22 @@ pub(crate) struct AdminState {
     pub(crate) relay: Relay,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) auditor: Auditor,
+    pub(crate) seals: Keyring,
 }
 
-/// The routes of the admin listener.
+impl AdminState {
+    /// A transaction that answers an operator: the agency sees everything, and changes nothing.
+    pub(crate) async fn reader(&self) -> StoreResult<PgTransaction<'static>> {
+        Scope::Agency.read(&self.pool).await
+    }
+
+    /// A transaction that carries out an operator's order; to be committed.
+    pub(crate) async fn writer(&self) -> StoreResult<PgTransaction<'static>> {
+        Scope::Agency.write(&self.pool).await
+    }
+}
+
+/// The admin listener.
 pub(crate) fn router(state: AdminState) -> Router {
     let (router, _) = described::api().finish();
     router
@@ -110,8 +126,8 @@ async fn trace(
     let Ok(Path(trace_id)) = trace_id else {
         return not_found();
     };
-    match story::of_trace(&state.pool, &trace_id).await {
-        Ok(Some(story)) if view.reveal => match keep_reveal(&state.pool, &trace_id).await {
+    match story::of_trace((&state.pool, &state.seals), &trace_id).await {
+        Ok(Some(story)) if view.reveal => match keep_reveal(&state, &trace_id).await {
             Ok(()) => Json(story).into_response(),
             Err(error) => unavailable(&error),
         },
@@ -126,7 +142,7 @@ async fn event(
     id: Result<Path<EventId>, PathRejection>,
 ) -> Response {
     let Ok(Path(id)) = id else { return not_found() };
-    match story::of_event(&state.pool, id, &[]).await {
+    match story::of_event((&state.pool, &state.seals), id, &[]).await {
         Ok(Some(story)) => Json(story.masked()).into_response(),
         Ok(None) => not_found(),
         Err(error) => unavailable(&error),
@@ -134,7 +150,7 @@ async fn event(
 }
 
 async fn channels(State(state): State<AdminState>) -> Response {
-    let all = async { sessions::all(&mut *state.pool.acquire().await?).await };
+    let all = async { sessions::all(&mut *state.reader().await?).await };
     match all.await {
         Ok(all) => {
             let lines = all.into_iter().map(|session| ChannelLine {
@@ -151,7 +167,7 @@ async fn channels(State(state): State<AdminState>) -> Response {
 }
 
 /// Who sees personal data leaves a line on the trace that was looked at.
-async fn keep_reveal(pool: &PgPool, trace_id: &TraceId) -> Result<(), StoreError> {
+async fn keep_reveal(state: &AdminState, trace_id: &TraceId) -> Result<(), StoreError> {
     let log = NewLog {
         level: "info",
         trace_id: Some(trace_id.to_string()),
@@ -159,7 +175,9 @@ async fn keep_reveal(pool: &PgPool, trace_id: &TraceId) -> Result<(), StoreError
         message: "personal data of this trace was shown to an operator".to_owned(),
         ..NewLog::default()
     };
-    logs::insert(&mut *pool.acquire().await?, &[log]).await
+    let mut tx = state.writer().await?;
+    logs::insert(&mut tx, &[log]).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Who gives an order, as they say themselves: the field `actor`, else the header `X-Actor`. The

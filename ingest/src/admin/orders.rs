@@ -122,6 +122,11 @@ orders! {
         "preset": {"enum": PRESETS, "description": "A ready list."},
         "any": flag("From everywhere again."),
     }));
+    /// A module to be switched.
+    SetModule => order("Who is to serve a module.", &["mode"], json!({
+        "mode": {"enum": super::modules::WORDS, "description": "`live` is Posto, `shadow` is Posto and nothing leaves, `off` is PixelHub; `default` takes the switch away."},
+        "tenant_id": {"type": ["integer", "null"], "format": "int64", "minimum": i64::MIN, "maximum": i64::MAX, "description": "For this tenant alone; without it, for all that have no switch of their own."},
+    }));
     /// An address to be let in.
     LiftBlock => order("An address that is to be let in again.", &["address"], json!({
         "address": {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT, "description": "As the list has it."},

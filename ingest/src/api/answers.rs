@@ -61,12 +61,12 @@ pub(super) enum Answered<'a> {
 
 /// Where there is nothing to tell but that it went well.
 #[derive(Serialize, JsonSchema)]
-pub(super) struct Success {
+pub(crate) struct Success {
     /// True.
     success: bool,
 }
 
 impl Success {
     /// It went well.
-    pub(super) const YES: Self = Self { success: true };
+    pub(crate) const YES: Self = Self { success: true };
 }

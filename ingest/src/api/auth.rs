@@ -121,7 +121,7 @@ fn opens(credential: &Credential, directory: &Directory, now: DateTime<Utc>) -> 
 }
 
 /// Whether a request carries a key, right or wrong.
-pub(super) fn presents_a_key(headers: &HeaderMap) -> bool {
+pub(crate) fn presents_a_key(headers: &HeaderMap) -> bool {
     presented(headers).is_some()
 }
 

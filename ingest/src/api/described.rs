@@ -11,6 +11,7 @@ use super::problem::Code;
 use super::webhooks::WebhookAnswer;
 use super::{ApiState, asaas, doors, events, webhooks};
 use crate::openapi::{Api, Body, Operation, Parameter, Security, get, post};
+use crate::pixelhub;
 use crate::story::OneEvent;
 
 const ABOUT: &str = "The one door in. Whatever is answered 2xx is stored and will not be lost. \
@@ -41,6 +42,7 @@ pub(super) fn api() -> Api<ApiState> {
             [gateway_probe("probeDeliveryStatus"), delivery_status()],
         )
         .route("/webhook/asaas", [asaas_probe(), asaas()]);
+    api = pixelhub::describe(api);
     for (source, door) in source::doors() {
         let receive = move |State(state): State<ApiState>, request: Request| {
             doors::receive(state, source, door, request)

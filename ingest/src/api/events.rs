@@ -14,6 +14,7 @@ use shared::domain::ids::{EventId, TenantId, TraceId};
 use shared::runtime::batcher::Rejected;
 use shared::source;
 use shared::store::logs::NewLog;
+use shared::store::scope::Scope;
 use shared::store::{StoreError, tenants};
 
 use super::answers::{AcceptedBody, Answered, ItemBody, ItemOutcome};
@@ -259,6 +260,7 @@ impl Door<'_> {
             trace_id: trace_id.clone(),
             received_at: self.now,
             body: item.body,
+            shadow: None,
         };
         let request = AcceptRequest::new(incoming, arrival, &self.state.directory.get());
         let (own_trace, own_correlation) = (
@@ -381,7 +383,8 @@ impl Door<'_> {
         }
         // Boxed: it is seldom asked, and would make the future of every event ten times as large.
         let known = Box::pin(async {
-            let mut conn = self.state.pool.acquire().await?;
+            let scope = Scope::of(self.caller.tenants());
+            let mut conn = scope.read(&self.state.pool).await?;
             tenants::exists(&mut conn, tenant).await
         });
         known.await.map_err(|error: StoreError| {
@@ -464,7 +467,7 @@ pub(crate) async fn get(
     };
     let not_found = || Problem::new(Code::NotFound, "there is no such event").into_response();
     let Ok(Path(id)) = id else { return not_found() };
-    match story::of_event(&state.pool, id, caller.tenants()).await {
+    match story::of_event((&state.pool, &state.seals), id, caller.tenants()).await {
         Ok(Some(story))
             if caller.speaks_for(&story.event.source_system)
                 && caller.covers(&story.event.event_type) =>

@@ -135,11 +135,11 @@ pub(super) fn read(
 
 /// A key that a header gives.
 #[derive(Clone, Debug)]
-pub(super) struct HeaderKey(String);
+pub(crate) struct HeaderKey(String);
 
 impl HeaderKey {
     /// The key of an event: of one in a batch with its index, since one header stands for all.
-    pub(super) fn of(&self, index: Option<usize>) -> Key {
+    pub(crate) fn of(&self, index: Option<usize>) -> Key {
         match index {
             Some(index) => Key::caller(format!("{}/{index}", self.0)),
             None => Key::caller(self.0.as_str()),
@@ -152,7 +152,7 @@ impl HeaderKey {
 ///
 /// # Errors
 /// There is one, and it cannot be read: a caller that wants its key to count must learn of it.
-pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<HeaderKey>, Problem> {
+pub(crate) fn header_key(headers: &HeaderMap) -> Result<Option<HeaderKey>, Problem> {
     for (name, read) in [
         (
             "idempotency-key",

@@ -6,7 +6,7 @@ use shared::source::cloud_events;
 
 /// The trace of a request: the one its `traceparent` header carries (W3C; a bad one, or two, are
 /// ignored, never a reason to refuse).
-pub(super) fn given_trace(headers: &HeaderMap) -> Option<TraceId> {
+pub(crate) fn given_trace(headers: &HeaderMap) -> Option<TraceId> {
     let mut values = headers.get_all("traceparent").iter();
     match (values.next(), values.next()) {
         (Some(only), None) => cloud_events::trace_of_parent(only.to_str().ok()?.trim()),

@@ -1,15 +1,15 @@
 //! The public listener: what source systems and the gateway post, and what a source may ask
 //! about its own events.
 
-mod answers;
+pub(crate) mod answers;
 pub(crate) mod asaas;
 pub(crate) mod auth;
 mod bodies;
 mod described;
 mod doors;
 pub(crate) mod events;
-mod forms;
-mod headers;
+pub(crate) mod forms;
+pub(crate) mod headers;
 pub(crate) mod problem;
 pub(crate) mod refusals;
 mod signed;
@@ -30,6 +30,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use shared::runtime::batcher::Batcher;
 use shared::runtime::clock::Clock;
+use shared::sealing::Keyring;
 use shared::source::{DoorSecrets, Source};
 use shared::store::config::DirectoryCache;
 use sqlx::PgPool;
@@ -37,6 +38,7 @@ use sqlx::PgPool;
 use crate::accept::Accept;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
+use crate::pixelhub::Upstream;
 use auth::{Bootstrap, Caller};
 use problem::{Code, Problem};
 use refusals::LogRefusals;
@@ -53,6 +55,7 @@ const SLOWEST_BODY: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct ApiState {
     pub(crate) pool: PgPool,
+    pub(crate) seals: Keyring,
     pub(crate) directory: DirectoryCache,
     pub(crate) accept: Batcher<Accept>,
     pub(crate) refusals: Batcher<LogRefusals>,
@@ -62,6 +65,7 @@ pub(crate) struct ApiState {
     pub(crate) gateway_secrets: Arc<DoorSecrets>,
     pub(crate) status_secrets: Arc<DoorSecrets>,
     pub(crate) asaas_secrets: Arc<DoorSecrets>,
+    pub(crate) upstream: Upstream,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -150,7 +154,7 @@ impl ApiState {
     }
 }
 
-fn shut_out(seconds: u64) -> Problem {
+pub(crate) fn shut_out(seconds: u64) -> Problem {
     Problem::new(
         Code::AddressShutOut,
         "too many requests of this address carried no valid credential",
@@ -165,7 +169,7 @@ fn address_forbidden() -> Problem {
     )
 }
 
-/// The routes of the public listener.
+/// The public listener.
 pub(crate) fn router(state: ApiState) -> Router {
     let (router, _) = described::api().finish();
     router

@@ -87,6 +87,10 @@ codes! {
     NotFound = "not_found", NOT_FOUND, "Not found";
     /// The method does not fit the address.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed";
+    /// The module is PixelHub's to serve, and it is not known where that is.
+    ModuleOff = "module_off", SERVICE_UNAVAILABLE, "The module is switched off";
+    /// The module is PixelHub's to serve, and that gave no answer.
+    PixelhubUnavailable = "pixelhub_unavailable", BAD_GATEWAY, "PixelHub gave no answer";
     /// The database is not available.
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Temporarily not available";
     /// A fault of ours.

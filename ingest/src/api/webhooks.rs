@@ -145,6 +145,7 @@ pub(super) async fn store(
         trace_id: TraceId::generate(),
         received_at: now,
         body: body.to_vec(),
+        shadow: None,
     };
     let request = AcceptRequest::new(event, arrival, &state.directory.get());
     let trace_id = request.trace_id().to_owned();

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-pub(crate) use operation::{Body, Operation, Security, get, post};
+pub(crate) use operation::{Body, Operation, Security, get, post, put};
 pub(crate) use parameter::Parameter;
 
 /// Where a listener has its document.

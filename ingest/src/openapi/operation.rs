@@ -30,12 +30,16 @@ pub(crate) enum Security {
     AsaasToken,
     /// The same in its other header.
     XAsaasToken,
+    /// What the public link of a service order carries.
+    OrderLink,
+    /// The same in a header.
+    OrderToken,
     /// The operators' token.
     AdminToken,
 }
 
 impl Security {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::SourceKey,
         Self::EventSecret,
         Self::Signature,
@@ -43,6 +47,8 @@ impl Security {
         Self::WebhookSecret,
         Self::AsaasToken,
         Self::XAsaasToken,
+        Self::OrderLink,
+        Self::OrderToken,
         Self::AdminToken,
     ];
 
@@ -105,6 +111,14 @@ impl Security {
             Self::XAsaasToken => vec![(
                 "xAsaasToken",
                 header("x-asaas-access-token", "The same in its other header."),
+            )],
+            Self::OrderLink => vec![(
+                "orderLink",
+                json!({"type": "apiKey", "in": "query", "name": "token", "description": "The token of a service order, as its public link has it; it opens that order's chat alone."}),
+            )],
+            Self::OrderToken => vec![(
+                "orderToken",
+                header("X-Order-Token", "The same in a header."),
             )],
             Self::AdminToken => vec![(
                 "adminToken",
@@ -222,6 +236,20 @@ where
     S: Clone + Send + Sync + 'static,
 {
     Operation::new("get", routing::get(handler), id.into(), summary.into())
+}
+
+/// `PUT`, likewise.
+pub(crate) fn put<H, T, S>(
+    id: impl Into<String>,
+    summary: impl Into<String>,
+    handler: H,
+) -> Operation<S>
+where
+    H: Handler<T, S>,
+    T: 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    Operation::new("put", routing::put(handler), id.into(), summary.into())
 }
 
 /// `POST`, likewise.

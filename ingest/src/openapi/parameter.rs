@@ -9,6 +9,7 @@ pub(crate) struct Parameter {
     name: &'static str,
     about: &'static str,
     schema: Value,
+    is_required: bool,
     example: Option<Value>,
 }
 
@@ -19,6 +20,7 @@ impl Parameter {
             name,
             about,
             schema,
+            is_required: place == "path",
             example: None,
         }
     }
@@ -28,14 +30,20 @@ impl Parameter {
         Self::new("path", name, about, schema)
     }
 
-    /// A part of the query; every one may be left out.
+    /// A part of the query; it may be left out, unless it is required.
     pub(crate) fn query(name: &'static str, about: &'static str, schema: Value) -> Self {
         Self::new("query", name, about, schema)
     }
 
-    /// A header; every one may be left out.
+    /// A header; it may be left out.
     pub(crate) fn header(name: &'static str, about: &'static str, schema: Value) -> Self {
         Self::new("header", name, about, schema)
+    }
+
+    /// Which must be there.
+    pub(crate) fn required(mut self) -> Self {
+        self.is_required = true;
+        self
     }
 
     /// With an example.
@@ -52,7 +60,7 @@ impl Parameter {
         let mut said = json!({
             "name": self.name,
             "in": self.place,
-            "required": self.is_in_path(),
+            "required": self.is_required,
             "description": self.about,
             "schema": self.schema,
         });

@@ -21,6 +21,7 @@ use crate::domain::redrive::LetterState;
 use crate::failpoint;
 use crate::runtime::clock::Clock;
 use crate::runtime::telemetry::chain;
+use crate::sealing::Keyring;
 use crate::store::dead_letters::{self, Settled};
 use crate::store::deliveries::{self, StateChange};
 use crate::store::outbox::{self, MessageJson, NewMessage, OutboxRow};
@@ -247,11 +248,15 @@ async fn fail_routing(
     };
     Ok(if generation == 0 {
         {
+            // A decision alone: there is no text to be sealed.
             let plans = NewPlans {
                 routings: vec![&routing],
                 ..NewPlans::default()
             };
-            !plans::insert(conn, plans).await?.routings.is_empty()
+            !plans::insert(conn, plans, &Keyring::off())
+                .await?
+                .routings
+                .is_empty()
         }
     } else {
         !replans::decide_again(conn, &[&routing]).await?.is_empty()

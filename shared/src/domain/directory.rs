@@ -13,6 +13,7 @@ use sha2::Sha256;
 
 use super::credential::{Credential, SigningKey};
 use super::ids::TenantId;
+use super::module::Switches;
 use super::network::Networks;
 use super::rule::Rule;
 use super::template::TemplateBook;
@@ -120,6 +121,8 @@ pub struct Directory {
     pub sources: Vec<String>,
     /// From where a source may speak, for those that may not from everywhere.
     pub networks: HashMap<String, Networks>,
+    /// Who serves PixelHub's modules.
+    pub switches: Switches,
     /// Keys the hashes of message texts, see [`text_hash`].
     pub hash_key: Vec<u8>,
     /// Active tenants by phone; filled by [`Self::indexed`].

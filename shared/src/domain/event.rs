@@ -14,9 +14,11 @@ use sha2::{Digest, Sha256};
 use super::ids::{TenantId, TraceId};
 
 mod books;
+mod mark;
 mod normalised;
 
 pub use books::{Books, Charge, ChargeStatus};
+pub use mark::{is_in_shadow, mark};
 pub use normalised::{
     Contact, ContentKind, MediaRef, NormalisedEvent, NormalisedKind, Participant, SentMessage,
     SessionState,
@@ -125,6 +127,31 @@ pub enum Body {
     /// These instead: the received ones hold something that is never kept (a QR or pairing code),
     /// or other events beside this one.
     Redacted(Vec<u8>),
+    /// These instead: files were taken out of the received ones, and are kept by their hash. A reference
+    /// stands in the place of each.
+    Lightened {
+        /// What is left.
+        body: Vec<u8>,
+        /// The files, each once.
+        media: Vec<InlineMedia>,
+    },
+}
+
+/// A file that came inside a payload.
+#[derive(Clone, PartialEq, Eq)]
+pub struct InlineMedia {
+    /// The hash of its bytes, by which it is kept.
+    pub sha256: [u8; 32],
+    /// Its MIME type, by its first bytes.
+    pub mime: &'static str,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for InlineMedia {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InlineMedia({}, {} bytes)", self.mime, self.bytes.len())
+    }
 }
 
 /// What a door made of one item of an authentic request. Ids, the trace of a request that names
@@ -199,7 +226,7 @@ impl IncomingEvent {
     /// True when other bytes than those received are to be kept.
     #[must_use]
     pub const fn redacted_body(&self) -> bool {
-        matches!(self.body, Body::Redacted(_))
+        !matches!(self.body, Body::AsReceived)
     }
 }
 

@@ -3,9 +3,9 @@
 //! At most two runs are in flight, and whatever arrives meanwhile is the next batch. Under light load
 //! a batch is one item and waits for nothing. Under heavy load a run waits for the one before it, so
 //! that it grows: two that halve the items between them cost more than one; only a full run may begin
-//! beside another. In between, a run that would begin right after another waits a moment for
-//! company: a run costs much more than an item of it. A run happens in a task of its own: a caller
-//! that hangs up cancels nothing.
+//! beside another. In between, runs that come thick and fast begin a moment apart, so that items meet:
+//! a run costs much more than an item of it. A run happens in a task of its own: a caller that hangs
+//! up cancels nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,17 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
+use super::pace::Pace;
+
 /// How many runs of one batcher may be in flight.
 const RUNS_IN_FLIGHT: usize = 2;
 /// A run of more items than this begins beside no other, unless it is full.
 const SMALL_RUN: usize = 1;
-/// How long after the beginning of a run the next one begins at the soonest. Far below what a run takes
-/// under heavy load, and so short that a few hundred items a second never wait.
+/// How far apart runs begin that are many. Far below what a run takes under heavy load.
 const BETWEEN_RUNS: Duration = Duration::from_millis(4);
+/// So many begin as they come before that: two hundred items a second would each wait for nobody, once in
+/// each batcher of their way.
+const RUNS_AT_ONCE: u32 = 8;
 /// How often a run that met a deadlock or a serialisation failure is repeated.
 const CONFLICT_REPEATS: u32 = 8;
 /// The most bytes that are collected into one run, one item more at the most.
@@ -154,15 +158,15 @@ async fn collect<J: BatchJob>(
     tasks: TaskTracker,
 ) {
     let runs = Arc::new(Semaphore::new(RUNS_IN_FLIGHT));
-    let mut next_run = Instant::now();
+    let mut pace = Pace::new(BETWEEN_RUNS, RUNS_AT_ONCE, Instant::now());
     while let Some(first) = arrivals.recv().await {
         if arrivals.len() < config.max_items {
-            sleep_until(next_run).await;
+            sleep_until(pace.next()).await;
         }
         let Ok(mut permit) = Arc::clone(&runs).acquire_owned().await else {
             return;
         };
-        next_run = Instant::now() + BETWEEN_RUNS;
+        pace.begin(Instant::now());
         let mut batch = Batch::of(first);
         batch.take_more(&mut arrivals, config.max_items);
         if (SMALL_RUN + 1..config.max_items).contains(&batch.items.len()) {

@@ -8,6 +8,8 @@ pub mod cli;
 pub mod clock;
 pub mod failpoint;
 pub mod lifecycle;
+pub mod memory;
 pub mod ops;
+mod pace;
 pub mod telemetry;
 pub mod vitals;

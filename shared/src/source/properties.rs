@@ -93,6 +93,11 @@ fn read_with(source: &dyn Source, body: &[u8]) {
                 kept += bytes.len();
                 bytes
             }
+            Body::Lightened { body: left, media } => {
+                kept += left.len();
+                kept += media.iter().map(|file| file.bytes.len()).sum::<usize>();
+                left
+            }
         };
         let read = source.normalise(&StoredEvent {
             source_system: &event.source_system,

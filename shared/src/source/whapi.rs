@@ -326,6 +326,7 @@ impl<'a> Message<'a> {
             // Whapi gives files out by an id of their own: `GET /media/{id}`.
             message_id: of("id").and_then(label),
             is_inline: false,
+            sha256: None,
         }
     }
 }

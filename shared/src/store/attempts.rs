@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::StoreResult;
 use super::composite::composite;
 use crate::domain::delivery::DeliveryState;
+use crate::sealing::{Column, Keyring, Place};
 
 /// A work message that asks for an attempt.
 #[derive(Clone, Debug)]
@@ -92,17 +93,20 @@ pub struct ClaimedDelivery {
 /// An older reply that is sent, failed, dead or unknown blocks nothing: it has left, it never will
 /// unless a person asks, or nobody can say, perhaps for days; a silent thread would be worse.
 ///
+/// A text that is sealed with a key that `seals` does not have is not claimed: it would be lost between
+/// claim and send. The reconciler gives it a new message until a process comes that has the key.
+///
 /// # Errors
 /// See [`super::StoreError`].
 pub async fn claim(
     conn: &mut PgConnection,
     requests: &[&ClaimRequest],
-    worker: &str,
-    lease_s: f64,
+    (worker, lease_s): (&str, f64),
+    seals: &Keyring,
 ) -> StoreResult<Vec<ClaimedDelivery>> {
     let ids: Vec<Uuid> = requests.iter().map(|request| request.attempt_id).collect();
     let requests: Vec<ClaimRow> = requests.iter().copied().map(ClaimRow::of).collect();
-    let rows = sqlx::query_as!(
+    let mut rows = sqlx::query_as!(
         ClaimedDelivery,
         r#"
         with locked as (
@@ -110,7 +114,8 @@ pub async fn claim(
             -- locked version of the row. Joined here, where each row is one look-up: a join of two
             -- sets without an index compares each with each.
             select d.id, d.state, d.generation, d.attempt_count, d.next_attempt_at, d.channel, d.channel_id,
-                   d.lane, d.recipient_key, i.attempt_id, i.generation as asked_generation, i.attempt, i.room
+                   d.lane, d.recipient_key, hub_sealed_with(d.body_text) as sealed_with, i.attempt_id,
+                   i.generation as asked_generation, i.attempt, i.room
             from unnest($1::hub_claim_request[]) i
             join deliveries d on d.id = i.delivery_id
             order by d.id for update of d
@@ -131,6 +136,8 @@ pub async fn claim(
             left join channels c on c.id = l.channel_id and l.channel <> 'chat'
             where l.state = 'queued' and l.generation = l.asked_generation and l.attempt_count + 1 = l.attempt
               and (l.next_attempt_at is null or l.next_attempt_at <= now())
+              -- Waits for a process that has its key, as if nobody had asked.
+              and (l.sealed_with is null or l.sealed_with = any($5))
         ), held as (
             update deliveries d set state = 'held', held_reason = j.hold, updated_at = now()
             from judged j where d.id = j.id and j.hold is not null
@@ -163,17 +170,26 @@ pub async fn claim(
                d.source_system, d.trace_id, d.correlation_id, d.tenant_id, d.channel, d.channel_id,
                c.provider_account, d.template_key, d.recipient, d.recipient_key, d.recipient_name, d.body_text,
                d.detail, d.created_at
-        from delivery_attempts a join deliveries d on d.id = a.delivery_id
+        from unnest($2::uuid[]) as asked(id)
+        cross join lateral (select * from delivery_attempts a where a.id = asked.id limit 1) a
+        join deliveries d on d.id = a.delivery_id
         left join channels c on c.id = d.channel_id
-        where a.id = any($2) and a.outcome = 'open'
+        where a.outcome = 'open'
         "#,
         requests as _,
         &ids,
         worker,
         lease_s,
+        &seals.ids().map(str::to_owned).collect::<Vec<_>>(),
     )
     .fetch_all(conn)
     .await?;
+    for row in &mut rows {
+        if let Some(kept) = row.body_text.take() {
+            let place = Place::new(Column::DeliveryText, row.id);
+            row.body_text = Some(seals.open_text(place, kept)?);
+        }
+    }
     Ok(rows)
 }
 
@@ -329,16 +345,24 @@ pub async fn record_sent(
         r#"with able as (
                update channels set session_state = 'up', session_reason = 'sends', session_changed_at = now()
                where id = any($2) and session_state <> 'up'
+           ), looked as materialized (
+               -- By id alone, so that no statistics make the planner walk what is claimed or open; judged
+               -- on the locked version of the row.
+               select d.id, a.id as attempt_id
+               from unnest($1::hub_sent_attempt[]) i
+               cross join lateral (select d.id, d.state, d.lane, d.attempt_count, d.generation
+                                   from deliveries d where d.id = i.delivery_id limit 1 for update) d
+               cross join lateral (select a.id, a.outcome, a.number, a.generation
+                                   from delivery_attempts a where a.id = i.id limit 1) a
+               where d.state = 'claimed' and d.lane <> 'reply' and a.outcome = 'open'
+                 and a.number = d.attempt_count and a.generation = d.generation
            ), moved as (
                update deliveries d
                set state = 'sent', updated_at = now(), failure_code = null, held_reason = null,
                    next_attempt_at = null, sent_at = coalesce(d.sent_at, now()),
                    settled_at = coalesce(d.settled_at, now())
-               from unnest($1::hub_sent_attempt[]) i
-               join delivery_attempts a on a.id = i.id
-               where d.id = i.delivery_id and d.state = 'claimed' and d.lane <> 'reply' and a.outcome = 'open'
-                 and a.number = d.attempt_count and a.generation = d.generation
-               returning a.id
+               from looked l where d.id = l.id
+               returning l.attempt_id as id
            )
            update delivery_attempts a
            set outcome = 'sent', finished_at = now(), duration_ms = i.duration_ms,

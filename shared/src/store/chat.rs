@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::StoreResult;
 use crate::domain::event::ContentKind;
+use crate::sealing::{Column, Keyring, Place};
 
 /// Which thread a message belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,12 @@ impl NewChatMessage {
     fn is_placeholder(&self) -> bool {
         self.metadata["content"] == ContentKind::Undecrypted.as_str()
     }
+
+    /// An empty text is kept as it is: the fuller one that takes its place is known by it.
+    fn kept_content(&self, seals: &Keyring) -> String {
+        let place = Place::new(Column::ChatText, self.event_id);
+        seals.seal_text(place, &self.content).into_owned()
+    }
 }
 
 /// Appends messages. Answers, in their order, the thread of each; `None` where the thread does
@@ -76,6 +83,7 @@ impl NewChatMessage {
 pub async fn append(
     conn: &mut PgConnection,
     messages: &[NewChatMessage],
+    seals: &Keyring,
 ) -> StoreResult<Vec<Option<i64>>> {
     let contacts = contact_threads(conn, messages).await?;
     let orders = order_threads(conn, messages).await?;
@@ -93,7 +101,7 @@ pub async fn append(
             ThreadRef::Existing(thread) => existing.contains(thread).then_some(*thread),
         })
         .collect();
-    insert_messages(conn, messages, &threads).await?;
+    insert_messages(conn, messages, &threads, seals).await?;
     Ok(threads)
 }
 
@@ -222,6 +230,7 @@ async fn insert_messages(
     conn: &mut PgConnection,
     messages: &[NewChatMessage],
     threads: &[Option<i64>],
+    seals: &Keyring,
 ) -> StoreResult<()> {
     let mut rows: Vec<(i64, &NewChatMessage)> = messages
         .iter()
@@ -304,7 +313,7 @@ async fn insert_messages(
         column!(|r| r.0) as &[i64],
         column!(|r| r.1.role.clone()) as &[String],
         column!(|r| r.1.origin.clone()) as &[String],
-        column!(|r| r.1.content.clone()) as &[String],
+        column!(|r| r.1.kept_content(seals)) as &[String],
         column!(|r| r.1.message_id.clone()) as &[Option<String>],
         column!(|r| r.1.delivery_id) as &[Option<Uuid>],
         column!(|r| r.1.event_id) as &[Uuid],

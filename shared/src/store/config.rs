@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{StoreResult, credentials};
+use super::{StoreResult, credentials, modules};
 use crate::domain::directory::{ChannelAccount, Directory, Tenant};
 use crate::domain::expression::Expression;
 use crate::domain::ids::TenantId;
@@ -203,6 +203,7 @@ pub async fn load(conn: &mut PgConnection) -> StoreResult<Directory> {
         signing_keys: keyring.signing,
         sources,
         networks: allowed,
+        switches: modules::load(conn).await?,
         ..Directory::default()
     }
     .indexed())

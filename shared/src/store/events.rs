@@ -1,5 +1,7 @@
 //! `communication_events` and `idempotency_keys`: the constraint decides what is new.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -10,6 +12,7 @@ use super::StoreResult;
 use super::composite::composite;
 use super::outbox::{HOT_LEASE, MessageJson};
 use crate::domain::message::WorkQueue;
+use crate::sealing::{Column, Keyring, Place};
 
 /// An event to be stored, with its key and the message that sends it to the router.
 #[derive(Clone, Debug)]
@@ -87,8 +90,17 @@ pub struct KeyHolder {
 pub async fn insert_new(
     conn: &mut PgConnection,
     events: &[&NewEvent],
+    seals: &Keyring,
 ) -> StoreResult<Vec<(Uuid, i64)>> {
-    let events: Vec<EventRow<'_>> = events.iter().copied().map(EventRow::of).collect();
+    let kept: Vec<KeptEvent<'_>> = events
+        .iter()
+        .map(|event| KeptEvent::of(event, seals))
+        .collect();
+    let events: Vec<EventRow<'_>> = events
+        .iter()
+        .zip(&kept)
+        .map(|(event, kept)| EventRow::of(event, kept))
+        .collect();
     let rows = sqlx::query!(
         r#"
         with input as (
@@ -130,6 +142,23 @@ pub async fn insert_new(
         .collect())
 }
 
+/// What is kept of an event's body and payload: sealed, where there are keys.
+struct KeptEvent<'a> {
+    body: Cow<'a, [u8]>,
+    payload: Option<Cow<'a, Value>>,
+}
+
+impl<'a> KeptEvent<'a> {
+    fn of(event: &'a NewEvent, seals: &Keyring) -> Self {
+        Self {
+            body: seals.seal_bytes(Place::new(Column::EventBody, event.id), &event.body),
+            payload: event.payload.as_ref().map(|payload| {
+                seals.seal_json(Place::new(Column::EventPayload, event.id), payload)
+            }),
+        }
+    }
+}
+
 /// A row of `hub_new_event`.
 #[derive(sqlx::Encode)]
 struct EventRow<'a> {
@@ -161,7 +190,7 @@ struct EventRow<'a> {
 composite!(EventRow<'_>, "hub_new_event");
 
 impl<'a> EventRow<'a> {
-    fn of(event: &'a NewEvent) -> Self {
+    fn of(event: &'a NewEvent, kept: &'a KeptEvent<'a>) -> Self {
         Self {
             id: event.id,
             source_system: &event.source_system,
@@ -178,8 +207,8 @@ impl<'a> EventRow<'a> {
             occurred_at: event.occurred_at,
             received_at: event.received_at,
             metadata: Json(&event.metadata),
-            body: &event.body,
-            payload: event.payload.as_ref().map(Json),
+            body: &kept.body,
+            payload: kept.payload.as_deref().map(Json),
             provider_message_id: event.provider_message_id.as_deref(),
             channel_id: event.channel_id.as_deref(),
             direction: event.direction,
@@ -279,13 +308,30 @@ pub struct StoredEvent {
     pub invoice_owner: Option<i64>,
 }
 
+impl StoredEvent {
+    fn open(&mut self, seals: &Keyring) -> StoreResult<()> {
+        if let Some(kept) = self.payload.take() {
+            let place = Place::new(Column::EventPayload, self.id);
+            self.payload = Some(seals.open_json(place, kept)?);
+        }
+        if let Some(kept) = self.body.take() {
+            self.body = Some(seals.open_bytes(Place::new(Column::EventBody, self.id), kept)?);
+        }
+        Ok(())
+    }
+}
+
 /// Loads events for routing. The bounds let PostgreSQL skip partitions, which it cannot do for
 /// `= any($1)` alone.
 ///
 /// # Errors
 /// See [`super::StoreError`].
-pub async fn load(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec<StoredEvent>> {
-    let rows = sqlx::query_as!(
+pub async fn load(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+    seals: &Keyring,
+) -> StoreResult<Vec<StoredEvent>> {
+    let mut rows = sqlx::query_as!(
         StoredEvent,
         "select id, source_system, event_type, tenant_id, trace_id, correlation_id, occurred_at, received_at,
                 metadata, payload, case when payload is null then body end as body, channel_id, invoice_key,
@@ -298,6 +344,9 @@ pub async fn load(conn: &mut PgConnection, ids: &[Uuid]) -> StoreResult<Vec<Stor
     )
     .fetch_all(conn)
     .await?;
+    for row in &mut rows {
+        row.open(seals)?;
+    }
     Ok(rows)
 }
 

@@ -1,12 +1,13 @@
 //! All SQL of the product, one file per table or question.
 //!
 //! Invariants: functions take a connection and never open or commit a transaction (the use case
-//! does); columns are named, never `*`; every queue-like read skips what others hold. Hot paths
+//! does, and says in which `scope`); columns are named, never `*`; every queue-like read skips what others hold. Hot paths
 //! are set-based: one statement for a whole batch, its arrays sorted by their conflict key.
 
 pub mod attempts;
 pub mod audit;
 pub mod chat;
+pub mod chat_reading;
 mod composite;
 pub mod config;
 pub mod credentials;
@@ -22,6 +23,8 @@ pub mod invoices;
 pub mod ip_blocks;
 pub mod ledger;
 pub mod logs;
+pub mod media;
+pub mod modules;
 pub mod outbox;
 mod plan_rows;
 pub mod plans;
@@ -33,15 +36,23 @@ pub mod redrive;
 mod redrive_locks;
 pub mod releases;
 pub mod replans;
+pub mod resealing;
 pub mod retention;
+pub mod scope;
+pub mod sealed_counts;
+pub mod sealing_keys;
+pub mod service_orders;
 pub mod sessions;
 pub mod settle;
 pub mod sources;
+pub mod tenant_messages;
 pub mod tenants;
+mod trace_notes;
 pub mod traces;
 pub mod unresolved;
 
 use crate::runtime::batcher::{BatchError, Fault};
+use crate::sealing::OpenError;
 
 /// A statement failed. The variant says what the caller should do.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +112,18 @@ impl From<sqlx::Error> for StoreError {
                 | sqlx::Error::Encode(_) => Self::Data(error),
                 error => Self::Unavailable(error),
             },
+        }
+    }
+}
+
+/// A sealed value that does not open: for want of a key it waits, as for any dependency; a damaged one is
+/// the item's own fault.
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        if error.is_transient() {
+            Self::Unavailable(sqlx::Error::Configuration(error.into()))
+        } else {
+            Self::Data(sqlx::Error::Decode(error.into()))
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The rows of [`super::plans`], as its statement takes them: fields in the order of the composite types.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::types::Json;
@@ -10,6 +12,7 @@ use super::deliveries::NewDelivery;
 use super::outbox::{MessageJson, NewMessage};
 use super::plans::{DecisionJson, NewRouting};
 use super::receipts::NewReceipt;
+use crate::sealing::{Column, Keyring, Place};
 
 /// `hub_new_routing`
 #[derive(sqlx::Encode)]
@@ -70,7 +73,7 @@ pub(super) struct DeliveryRow<'a> {
     recipient: Option<&'a str>,
     recipient_key: Option<&'a str>,
     recipient_name: Option<&'a str>,
-    body_text: Option<&'a str>,
+    body_text: Option<Cow<'a, str>>,
     body_hash: Option<&'a [u8]>,
     invoice_key: Option<&'a str>,
     detail: Json<&'a Value>,
@@ -84,7 +87,8 @@ pub(super) struct DeliveryRow<'a> {
 composite!(DeliveryRow<'_>, "hub_new_delivery");
 
 impl<'a> DeliveryRow<'a> {
-    pub(super) fn of(delivery: &'a NewDelivery) -> Self {
+    pub(super) fn of(delivery: &'a NewDelivery, seals: &Keyring) -> Self {
+        let place = Place::new(Column::DeliveryText, delivery.id);
         Self {
             id: delivery.id,
             routing_id: delivery.routing_id,
@@ -104,7 +108,10 @@ impl<'a> DeliveryRow<'a> {
             recipient: delivery.recipient.as_deref(),
             recipient_key: delivery.recipient_key.as_deref(),
             recipient_name: delivery.recipient_name.as_deref(),
-            body_text: delivery.body_text.as_deref(),
+            body_text: delivery
+                .body_text
+                .as_deref()
+                .map(|text| seals.seal_text(place, text)),
             body_hash: delivery.body_hash.as_deref(),
             invoice_key: delivery.invoice_key.as_deref(),
             detail: Json(&delivery.detail),
@@ -155,7 +162,7 @@ pub(super) struct ReceiptRow<'a> {
     delivery_ref: Option<Uuid>,
     recipient_key: Option<&'a str>,
     recipient: Option<&'a str>,
-    body_text: Option<&'a str>,
+    body_text: Option<Cow<'a, str>>,
     body_hash: Option<&'a [u8]>,
     provider_at: DateTime<Utc>,
 }
@@ -163,7 +170,8 @@ pub(super) struct ReceiptRow<'a> {
 composite!(ReceiptRow<'_>, "hub_new_receipt");
 
 impl<'a> ReceiptRow<'a> {
-    pub(super) fn of(routing_id: Uuid, receipt: &'a NewReceipt) -> Self {
+    pub(super) fn of(routing_id: Uuid, receipt: &'a NewReceipt, seals: &Keyring) -> Self {
+        let place = Place::new(Column::ReceiptText, receipt.id);
         Self {
             routing_id,
             id: receipt.id,
@@ -178,7 +186,10 @@ impl<'a> ReceiptRow<'a> {
             delivery_ref: receipt.delivery_ref,
             recipient_key: receipt.recipient_key.as_deref(),
             recipient: receipt.recipient.as_deref(),
-            body_text: receipt.body_text.as_deref(),
+            body_text: receipt
+                .body_text
+                .as_deref()
+                .map(|text| seals.seal_text(place, text)),
             body_hash: receipt.body_hash.as_deref(),
             provider_at: receipt.provider_at,
         }

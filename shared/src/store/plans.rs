@@ -14,6 +14,7 @@ use super::deliveries::NewDelivery;
 use super::outbox::{HOT_LEASE, NewMessage, OutboxRow};
 use super::plan_rows::{DeliveryRow, MessageRow, ReceiptRow, RoutingRow};
 use super::receipts::NewReceipt;
+use crate::sealing::Keyring;
 
 /// The JSON of a decision: written once.
 pub type DecisionJson = Box<RawValue>;
@@ -108,7 +109,11 @@ pub struct StoredPlans {
 ///
 /// # Errors
 /// See [`super::StoreError`].
-pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult<StoredPlans> {
+pub async fn insert(
+    conn: &mut PgConnection,
+    plans: NewPlans<'_>,
+    seals: &Keyring,
+) -> StoreResult<StoredPlans> {
     let NewPlans {
         durability,
         routings,
@@ -179,11 +184,11 @@ pub async fn insert(conn: &mut PgConnection, plans: NewPlans<'_>) -> StoreResult
         &decided_again,
         &deliveries
             .iter()
-            .map(|delivery| DeliveryRow::of(delivery))
+            .map(|delivery| DeliveryRow::of(delivery, seals))
             .collect::<Vec<_>>() as &[DeliveryRow<'_>],
         &receipts
             .iter()
-            .map(|(routing, receipt)| ReceiptRow::of(*routing, receipt))
+            .map(|(routing, receipt)| ReceiptRow::of(*routing, receipt, seals))
             .collect::<Vec<_>>() as &[ReceiptRow<'_>],
         &messages
             .iter()

@@ -65,13 +65,27 @@ pub enum PoolError {
     /// A migration failed; nothing of it was kept.
     #[error("a migration failed")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// The login cannot take on the role that the services work as: grant it, as
+    /// `deploy/postgres/roles.sql` does.
+    #[error(
+        "the login of DATABASE_URL is not a member of role posto_worker: let an administrator run deploy/postgres/roles.sql with it"
+    )]
+    Role,
     /// Another process holds the migration lock for too long.
     #[error("another process has been migrating for too long")]
     Locked,
 }
 
+/// Makes a new connection work as `posto_worker`, once there is such a role and the login may: one
+/// round trip for each connection. Where it may not, the tables refuse it ([`PoolError::Role`]).
+const TAKE_ROLE: &str = "select set_config('role', 'posto_worker', false)
+    where case when to_regprocedure('hub_tenants()') is null then false
+               when current_setting('server_version_num')::integer < 160000
+               then pg_has_role(session_user, 'posto_worker', 'member')
+               else pg_has_role(session_user, 'posto_worker', 'set') end";
+
 /// Opens the pool. Connections are made as they are needed, so a database that is down for a
-/// moment does not keep the process from starting.
+/// moment does not keep the process from starting. They work as `posto_worker` (design §5).
 ///
 /// No statement takes longer than `longest_statement`: one that does is given up by the database,
 /// and counts as the database being unwell.
@@ -89,6 +103,9 @@ pub fn open(args: &DatabaseArgs, longest_statement: Duration) -> Result<PgPool, 
         .acquire_timeout(Duration::from_secs(5))
         .idle_timeout(Duration::from_secs(300))
         .test_before_acquire(false)
+        .after_connect(|conn, _| {
+            Box::pin(async move { sqlx::raw_sql(TAKE_ROLE).execute(conn).await.map(|_| ()) })
+        })
         .connect_lazy_with(options.application_name("posto").options([
             (
                 "statement_timeout",
@@ -109,13 +126,25 @@ pub fn open(args: &DatabaseArgs, longest_statement: Duration) -> Result<PgPool, 
 /// See [`PoolError`]; nothing was changed unless a migration had succeeded before.
 pub async fn prepare(pool: &PgPool, at_start: MigrateAtStart) -> Result<(), PoolError> {
     match at_start {
-        MigrateAtStart::Off => Ok(()),
-        MigrateAtStart::Auto => migrate(pool).await,
+        MigrateAtStart::Off => {}
+        MigrateAtStart::Auto => migrate(pool).await?,
         MigrateAtStart::Check => match pending(pool).await? {
-            0 => Ok(()),
-            count => Err(PoolError::Pending(count)),
+            0 => {}
+            count => return Err(PoolError::Pending(count)),
         },
     }
+    check_role(pool).await
+}
+
+async fn check_role(pool: &PgPool) -> Result<(), PoolError> {
+    let mut conn = pool.acquire().await.map_err(PoolError::Connect)?;
+    let taken = sqlx::query_scalar!(
+        r#"select current_user = 'posto_worker' or to_regprocedure('hub_tenants()') is null as "taken!""#
+    )
+    .fetch_one(&mut *conn)
+    .await
+    .map_err(PoolError::Connect)?;
+    if taken { Ok(()) } else { Err(PoolError::Role) }
 }
 
 /// As [`prepare`], but waits for a database that is down: a dependency that is away is waited for.
@@ -134,15 +163,16 @@ pub async fn await_prepared(pool: &PgPool, at_start: MigrateAtStart) -> Result<(
     }
 }
 
-/// Applies what is pending and makes the partitions of the coming weeks. Safe to run at the same
-/// time from several processes, and when the database is newer than the binary (a rollback).
+/// Applies what is pending, makes the partitions of the coming weeks, and puts the fence around what is
+/// new. Safe to run at the same time from several processes, and when the database is newer than the
+/// binary (a rollback). The login itself does it, as a member of `posto_migrate`.
 ///
 /// # Errors
 /// See [`PoolError`].
 pub async fn migrate(pool: &PgPool) -> Result<(), PoolError> {
     let mut conn = pool.acquire().await.map_err(PoolError::Connect)?.detach();
     // A migration takes as long as it takes.
-    sqlx::query!("set statement_timeout = 0")
+    sqlx::raw_sql("reset role; set statement_timeout = 0")
         .execute(&mut conn)
         .await
         .map_err(PoolError::Connect)?;
@@ -157,6 +187,10 @@ pub async fn migrate(pool: &PgPool) -> Result<(), PoolError> {
         .await
         .map_err(PoolError::Migrate)?;
     make_partitions(&mut conn)
+        .await
+        .map_err(PoolError::Connect)?;
+    sqlx::query!("select hub_fence_the_rest()")
+        .execute(&mut conn)
         .await
         .map_err(PoolError::Connect)?;
     // The lock goes with the connection.
@@ -184,9 +218,15 @@ async fn lock_migrations(conn: &mut PgConnection) -> Result<(), PoolError> {
 
 async fn pending(pool: &PgPool) -> Result<usize, PoolError> {
     let mut conn = pool.acquire().await.map_err(PoolError::Connect)?;
-    conn.ensure_migrations_table("_sqlx_migrations")
-        .await
-        .map_err(PoolError::Migrate)?;
+    // Only looked for, never made: the services may not make tables.
+    let begun =
+        sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "begun!""#)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(PoolError::Connect)?;
+    if !begun {
+        return Ok(MIGRATIONS.iter().count());
+    }
     let applied = conn
         .list_applied_migrations("_sqlx_migrations")
         .await

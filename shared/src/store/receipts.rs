@@ -11,6 +11,7 @@ use super::StoreResult;
 use super::deliveries::LockedDelivery;
 use super::receipt_rows::{MoveRow, SettlementRow};
 use crate::domain::delivery::DeliveryState;
+use crate::sealing::{Column, Keyring, Place};
 
 /// How long before an echo its send may have been claimed, for the last resort of binding, in seconds.
 const ECHO_WINDOW_S: f64 = 1800.0;
@@ -211,8 +212,9 @@ pub struct UnexplainedEcho {
 pub async fn lock_unexplained(
     conn: &mut PgConnection,
     ids: &[Uuid],
+    seals: &Keyring,
 ) -> StoreResult<Vec<UnexplainedEcho>> {
-    let rows = sqlx::query_as!(
+    let mut rows = sqlx::query_as!(
         UnexplainedEcho,
         r#"
         with open as (
@@ -285,6 +287,12 @@ pub async fn lock_unexplained(
     )
     .fetch_all(conn)
     .await?;
+    for row in &mut rows {
+        if let Some(kept) = row.body_text.take() {
+            let place = Place::new(Column::ReceiptText, row.id);
+            row.body_text = Some(seals.open_text(place, kept)?);
+        }
+    }
     Ok(rows)
 }
 
@@ -394,7 +402,7 @@ pub async fn give_up(
 }
 
 /// Finds receipts that wait for one of these attempts: by the gateway's id of the send, or by the
-/// key id that is known by now.
+/// key id that is known by now. One that waits by both is answered twice.
 ///
 /// # Errors
 /// See [`super::StoreError`].
@@ -403,15 +411,21 @@ pub async fn waiting_for_attempts(
     attempts: &[Uuid],
 ) -> StoreResult<Vec<Uuid>> {
     let ids = sqlx::query_scalar!(
-        r#"select r.id as "id!" from delivery_attempts a
-           join receipts r on r.channel_id = a.channel_id and r.state in ('pending', 'unbound')
-                          and r.gateway_correlation_id = a.gateway_correlation_id
-           where a.id = any($1)
-           union
-           select r.id from delivery_attempts a
-           join receipts r on r.channel_id = a.channel_id and r.state in ('pending', 'unbound')
-                          and r.provider_message_id = a.provider_message_id
-           where a.id = any($1)"#,
+        // Each a look-up of its own: few receipts wait by the planner's statistics, so that it would walk
+        // them all for a batch, and there are thousands when the acks of a burst come in.
+        r#"select r.id as "id!"
+           from unnest($1::uuid[]) as asked(id)
+           cross join lateral (select a.channel_id, a.gateway_correlation_id, a.provider_message_id
+                               from delivery_attempts a where a.id = asked.id limit 1) a
+           cross join lateral (
+               (select r.id from receipts r
+                where r.gateway_correlation_id = a.gateway_correlation_id and r.channel_id = a.channel_id
+                  and r.state in ('pending', 'unbound') offset 0)
+               union all
+               (select r.id from receipts r
+                where r.provider_message_id = a.provider_message_id and r.channel_id = a.channel_id
+                  and r.state in ('pending', 'unbound') offset 0)
+           ) r"#,
         attempts,
     )
     .fetch_all(conn)

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::StoreResult;
 use super::deliveries::NewDelivery;
 use super::plans::{DecisionJson, NewRouting};
+use crate::sealing::{Column, Keyring, Place};
 
 /// A delivery that waits to be planned again.
 #[derive(Clone, Debug)]
@@ -78,7 +79,11 @@ pub async fn lock_waiting(
 ///
 /// # Errors
 /// See [`super::StoreError`].
-pub async fn store_plans(conn: &mut PgConnection, plans: &[&NewDelivery]) -> StoreResult<()> {
+pub async fn store_plans(
+    conn: &mut PgConnection,
+    plans: &[&NewDelivery],
+    seals: &Keyring,
+) -> StoreResult<()> {
     if plans.is_empty() {
         return Ok(());
     }
@@ -112,7 +117,7 @@ pub async fn store_plans(conn: &mut PgConnection, plans: &[&NewDelivery]) -> Sto
         column!(|d| d.recipient.clone()) as &[Option<String>],
         column!(|d| d.recipient_key.clone()) as &[Option<String>],
         column!(|d| d.recipient_name.clone()) as &[Option<String>],
-        column!(|d| d.body_text.clone()) as &[Option<String>],
+        column!(|d| kept_text(d, seals)) as &[Option<String>],
         column!(|d| d.body_hash.clone()) as &[Option<Vec<u8>>],
         column!(|d| d.detail.clone()) as &[serde_json::Value],
         column!(|d| d.unknown_policy.clone()) as &[String],
@@ -123,6 +128,12 @@ pub async fn store_plans(conn: &mut PgConnection, plans: &[&NewDelivery]) -> Sto
     .execute(conn)
     .await?;
     Ok(())
+}
+
+fn kept_text(delivery: &NewDelivery, seals: &Keyring) -> Option<String> {
+    let place = Place::new(Column::DeliveryText, delivery.id);
+    let text = delivery.body_text.as_deref()?;
+    Some(seals.seal_text(place, text).into_owned())
 }
 
 /// Ends deliveries that wait to be planned and cannot be: they are dead again. The caller writes

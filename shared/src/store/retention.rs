@@ -46,7 +46,8 @@ pub struct Week {
     pub is_old: bool,
 }
 
-/// Makes a connection fit for this work: it gives up soon, and says who it is.
+/// Makes a connection fit for this work: it gives up soon, says who it is, and works as the login
+/// itself, for only an owner of the tables may detach and drop one.
 ///
 /// # Errors
 /// See [`super::StoreError`].
@@ -54,7 +55,7 @@ pub async fn prepare(conn: &mut PgConnection) -> StoreResult<()> {
     run(
         conn,
         format!(
-            "set lock_timeout = '{LOCK_TIMEOUT}'; set statement_timeout = '{STATEMENT_TIMEOUT}';
+            "reset role; set lock_timeout = '{LOCK_TIMEOUT}'; set statement_timeout = '{STATEMENT_TIMEOUT}';
              set application_name = '{APPLICATION_NAME}'"
         ),
     )

@@ -8,6 +8,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreResult;
+pub use super::trace_notes::{ChatStory, LogStory, chat_of_trace, logs_of_trace};
+use crate::sealing::{Column, Keyring, Place};
 
 /// The most rows of each kind that one story shows.
 pub const MOST_ROWS: i64 = 500;
@@ -58,6 +60,16 @@ pub struct EventStory {
     /// Its row was dropped when it was old: what is shown is what its decision kept.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dropped: bool,
+}
+
+impl EventStory {
+    fn open(&mut self, seals: &Keyring) -> StoreResult<()> {
+        if let Some(kept) = self.payload.take() {
+            let place = Place::new(Column::EventPayload, self.event_id);
+            self.payload = Some(seals.open_json(place, kept)?);
+        }
+        Ok(())
+    }
 }
 
 /// A stored decision.
@@ -213,40 +225,6 @@ pub struct Step {
     pub delivery_id: Option<Uuid>,
 }
 
-/// A kept line.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct LogStory {
-    /// When.
-    pub at: DateTime<Utc>,
-    /// `info`, `warn` or `error`.
-    pub level: String,
-    /// The source.
-    pub source_system: Option<String>,
-    /// The code.
-    pub code: String,
-    /// The field at fault.
-    pub pointer: Option<String>,
-    /// For a person.
-    pub message: String,
-}
-
-/// A message on a thread.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct ChatStory {
-    /// The thread.
-    pub thread_id: i64,
-    /// The message.
-    pub message_id: i64,
-    /// Its role.
-    pub role: String,
-    /// Who wrote it.
-    pub origin: String,
-    /// Its text.
-    pub content: String,
-    /// When it was written.
-    pub occurred_at: DateTime<Utc>,
-}
-
 /// The event of that id, if it is of one of the tenants that the reader may see; none named is all.
 ///
 /// # Errors
@@ -255,14 +233,18 @@ pub async fn find_event(
     conn: &mut PgConnection,
     id: Uuid,
     only_tenants: &[i64],
+    seals: &Keyring,
 ) -> StoreResult<Option<EventStory>> {
-    let row = sqlx::query_as!(
+    let mut row = sqlx::query_as!(
         EventStory,
         r#"select id as "event_id!", source_system as "source_system!", event_type as "event_type!", tenant_id,
                   source_event_id, idempotency_key, trace_id as "trace_id!", correlation_id, causation_id,
                   occurred_at as "occurred_at!", received_at as "received_at!", status as "status!", processed_at,
                   processing_time_ms, error_message, retry_count as "retry_count!", max_retries, next_retry_at,
-                  metadata as "metadata!", payload, false as "dropped!"
+                  metadata as "metadata!",
+                  -- As it is kept: what the view has is in clear, or null.
+                  (select e.payload from communication_events e where e.id = communication_events_status.id) as payload,
+                  false as "dropped!"
            from communication_events_status
            where id = $1 and (cardinality($2::bigint[]) = 0 or tenant_id = any($2))"#,
         id,
@@ -270,6 +252,9 @@ pub async fn find_event(
     )
     .fetch_optional(conn)
     .await?;
+    if let Some(row) = &mut row {
+        row.open(seals)?;
+    }
     Ok(row)
 }
 
@@ -280,20 +265,26 @@ pub async fn find_event(
 pub async fn events_of_trace(
     conn: &mut PgConnection,
     trace_id: &str,
+    seals: &Keyring,
 ) -> StoreResult<Vec<EventStory>> {
-    let rows = sqlx::query_as!(
+    let mut rows = sqlx::query_as!(
         EventStory,
         r#"select id as "event_id!", source_system as "source_system!", event_type as "event_type!", tenant_id,
                   source_event_id, idempotency_key, trace_id as "trace_id!", correlation_id, causation_id,
                   occurred_at as "occurred_at!", received_at as "received_at!", status as "status!", processed_at,
                   processing_time_ms, error_message, retry_count as "retry_count!", max_retries, next_retry_at,
-                  metadata as "metadata!", payload, false as "dropped!"
+                  metadata as "metadata!",
+                  (select e.payload from communication_events e where e.id = communication_events_status.id) as payload,
+                  false as "dropped!"
            from communication_events_status where trace_id = $1 order by id limit $2"#,
         trace_id,
         MOST_ROWS,
     )
     .fetch_all(conn)
     .await?;
+    for row in &mut rows {
+        row.open(seals)?;
+    }
     Ok(rows)
 }
 
@@ -324,6 +315,7 @@ pub async fn routings_of(
 pub async fn deliveries_of(
     conn: &mut PgConnection,
     events: &[Uuid],
+    seals: &Keyring,
 ) -> StoreResult<Vec<DeliveryStory>> {
     let rows = sqlx::query!(
         "select d.id, d.routing_id, d.event_id, d.channel, d.channel_id, d.rule_id, d.template_key, d.recipient,
@@ -340,40 +332,45 @@ pub async fn deliveries_of(
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
     let mut attempts = attempts_of(conn, &ids).await?;
     let mut receipts = receipts_of(conn, &ids).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| DeliveryStory {
-            delivery_id: row.id,
-            routing_id: row.routing_id,
-            event_id: row.event_id,
-            channel: row.channel,
-            channel_account: row.channel_id,
-            rule_id: row.rule_id,
-            template: row.template_key,
-            recipient: row.recipient,
-            text: row.body_text,
-            state: row.state,
-            held_reason: row.held_reason,
-            failure_code: row.failure_code,
-            failure_detail: row.failure_detail,
-            generation: row.generation,
-            attempt_count: row.attempt_count,
-            retry_count: row.retry_count,
-            max_retries: row.max_retries,
-            next_retry_at: row.next_attempt_at,
-            unknown_policy: row.unknown_policy,
-            created_at: row.created_at,
-            sent_at: row.sent_at,
-            delivered_at: row.delivered_at,
-            read_at: row.read_at,
-            attempts: attempts
-                .extract_if(.., |attempt| attempt.delivery_id == row.id)
-                .collect(),
-            receipts: receipts
-                .extract_if(.., |receipt| receipt.delivery_id == Some(row.id))
-                .collect(),
+    let text = |row: Uuid, kept: Option<String>| {
+        let place = Place::new(Column::DeliveryText, row);
+        kept.map(|kept| seals.open_text(place, kept)).transpose()
+    };
+    rows.into_iter()
+        .map(|row| {
+            Ok(DeliveryStory {
+                delivery_id: row.id,
+                routing_id: row.routing_id,
+                event_id: row.event_id,
+                channel: row.channel,
+                channel_account: row.channel_id,
+                rule_id: row.rule_id,
+                template: row.template_key,
+                recipient: row.recipient,
+                text: text(row.id, row.body_text)?,
+                state: row.state,
+                held_reason: row.held_reason,
+                failure_code: row.failure_code,
+                failure_detail: row.failure_detail,
+                generation: row.generation,
+                attempt_count: row.attempt_count,
+                retry_count: row.retry_count,
+                max_retries: row.max_retries,
+                next_retry_at: row.next_attempt_at,
+                unknown_policy: row.unknown_policy,
+                created_at: row.created_at,
+                sent_at: row.sent_at,
+                delivered_at: row.delivered_at,
+                read_at: row.read_at,
+                attempts: attempts
+                    .extract_if(.., |attempt| attempt.delivery_id == row.id)
+                    .collect(),
+                receipts: receipts
+                    .extract_if(.., |receipt| receipt.delivery_id == Some(row.id))
+                    .collect(),
+            })
         })
-        .collect())
+        .collect()
 }
 
 async fn attempts_of(
@@ -420,7 +417,8 @@ pub async fn receipts_of_trace(
     let rows = sqlx::query_as!(
         ReceiptStory,
         "select id as receipt_id, event_id, delivery_id, kind, level, evidence, state, effect, provider_at, applied_at
-         from receipts where trace_id = $1 order by created_at, id limit $2",
+         from receipts where event_id in (select id from communication_events where trace_id = $1)
+         order by created_at, id limit $2",
         trace_id,
         MOST_ROWS,
     )
@@ -438,40 +436,6 @@ pub async fn timeline(conn: &mut PgConnection, trace_id: &str) -> StoreResult<Ve
         Step,
         r#"select at as "at!", step as "step!", detail, event_id, delivery_id
            from communication_timeline where trace_id = $1 order by at, place limit $2"#,
-        trace_id,
-        MOST_ROWS,
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(rows)
-}
-
-/// The kept lines of a trace.
-///
-/// # Errors
-/// See [`super::StoreError`].
-pub async fn logs_of_trace(conn: &mut PgConnection, trace_id: &str) -> StoreResult<Vec<LogStory>> {
-    let rows = sqlx::query_as!(
-        LogStory,
-        "select at, level, source_system, code, pointer, message
-         from communication_logs where trace_id = $1 order by at limit $2",
-        trace_id,
-        MOST_ROWS,
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(rows)
-}
-
-/// The chat messages of a trace.
-///
-/// # Errors
-/// See [`super::StoreError`].
-pub async fn chat_of_trace(conn: &mut PgConnection, trace_id: &str) -> StoreResult<Vec<ChatStory>> {
-    let rows = sqlx::query_as!(
-        ChatStory,
-        "select thread_id, id as message_id, role, origin, content, occurred_at
-         from chat_messages where trace_id = $1 order by occurred_at, id limit $2",
         trace_id,
         MOST_ROWS,
     )

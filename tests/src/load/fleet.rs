@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use secrecy::SecretString;
 use serde_json::Value;
-use shared::store::pool;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use super::arrivals::Gateway;
@@ -134,14 +133,8 @@ impl Fleet {
             .rsplit_once('/')
             .context("the address names a database")?;
         let url = format!("{base}/{database}");
-        let db = pool::open(
-            &pool::DatabaseArgs {
-                database_url: SecretString::from(url.clone()),
-                database_max_connections: 2,
-                migrate: pool::MigrateAtStart::Check,
-            },
-            BOUND,
-        )?;
+        // As the login, behind every fence.
+        let db = PgPoolOptions::new().max_connections(2).connect_lazy(&url)?;
         programs.migrate(&url)?;
         import_reference_data(&db).await?;
         let logs = logs.join(&database);

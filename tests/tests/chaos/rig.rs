@@ -9,6 +9,7 @@ use posto_tests::service::{Program, Service, free_address};
 use posto_tests::world::{ADMIN_TOKEN, GATEWAY_SECRET, WEBHOOK_SECRET, import_reference_data};
 use secrecy::SecretString;
 use shared::store::pool;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use crate::servers::Servers;
@@ -54,7 +55,7 @@ impl Rig {
         )
         .await;
         let url = of_database(&servers.database_url, &database);
-        let db = pool::open(
+        let services = pool::open(
             &pool::DatabaseArgs {
                 database_url: SecretString::from(url.clone()),
                 database_max_connections: 4,
@@ -63,9 +64,14 @@ impl Rig {
             BOUND,
         )
         .expect("because the address is one");
-        pool::migrate(&db)
+        pool::migrate(&services)
             .await
             .expect("because the database is new");
+        // As the login, behind every fence.
+        let db = PgPoolOptions::new()
+            .max_connections(4)
+            .connect_lazy(&url)
+            .expect("because the address is one");
         import_reference_data(&db)
             .await
             .expect("because the database is new");

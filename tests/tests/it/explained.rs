@@ -23,7 +23,14 @@ async fn an_event_that_matches_nothing_says_which_rules_were_tried_and_why_not()
         .as_array()
         .cloned()
         .unwrap_or_default();
-    assert_eq!(rules.len(), 8, "every enabled rule was tried");
+    let enabled = world
+        .count("select count(*) from routing_rules where enabled")
+        .await;
+    assert_eq!(
+        i64::try_from(rules.len()),
+        Ok(enabled),
+        "every enabled rule was tried"
+    );
     assert!(
         rules.iter().all(|rule| rule["verdict"] == "other_type"),
         "a sibling never matches: {rules:?}"

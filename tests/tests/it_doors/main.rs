@@ -4,6 +4,7 @@
 mod asaas;
 mod asaas_answers;
 mod described;
+mod media;
 mod owners;
 mod signed;
 mod standards;

@@ -1,10 +1,11 @@
 //! A ciphertext placeholder and its text are one message; and the whole set of the gateway's samples
 //! ends in the same state however often, and in whatever order, it is posted.
 
+use std::sync::LazyLock;
+
 use posto_tests::world::{Leaves, World};
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use serde_json::Value;
 
 macro_rules! samples {
@@ -57,8 +58,10 @@ samples! {
     "wppconnect/status-find-without-session",
 }
 
-/// How many orders are tried. Each begins and ends a whole Posto.
-const ORDERS: u64 = 6;
+/// How many orders are tried, unless `PROPTEST_CASES` says otherwise. Each begins and ends a whole Posto.
+const ORDERS: u32 = 4;
+/// The most samples of an order that are posted once more.
+const REPEATED: usize = 40;
 
 /// The places of the placeholder and of its text among the samples.
 const PLACEHOLDER: usize = 7;
@@ -116,37 +119,69 @@ async fn state(world: &World) -> Vec<String> {
     state
 }
 
-async fn end_of(order: &[&str]) -> Vec<String> {
-    let world = World::start().await;
-    for body in order {
-        post(&world, body).await;
-    }
-    until_quiet(&world).await;
-    let state = state(&world).await;
-    assert_eq!(
-        world.sim.messages().len(),
-        0,
-        "nothing is sent by listening"
-    );
-    world.end(Leaves::Unsettled).await;
-    state
+/// What a Posto knows after the samples of these places, posted in this order.
+fn end_of(order: &[usize]) -> Vec<String> {
+    let runtime = tokio::runtime::Runtime::new().expect("because this machine has threads");
+    runtime.block_on(async {
+        let world = World::start().await;
+        for place in order {
+            post(&world, SAMPLES[*place]).await;
+        }
+        until_quiet(&world).await;
+        let state = state(&world).await;
+        assert_eq!(
+            world.sim.messages().len(),
+            0,
+            "nothing is sent by listening"
+        );
+        world.end(Leaves::Unsettled).await;
+        state
+    })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_samples_of_the_gateway_end_in_one_state_in_any_order_and_twice() {
-    let wanted = end_of(SAMPLES).await;
-    assert!(wanted.len() > 60, "{wanted:#?}");
-    for seed in 0..ORDERS {
-        let mut order: Vec<&str> = SAMPLES.iter().chain(SAMPLES).copied().collect();
-        order.shuffle(&mut StdRng::seed_from_u64(seed));
-        let ended = end_of(&order).await;
-        let lost: Vec<_> = wanted.iter().filter(|row| !ended.contains(row)).collect();
-        let new: Vec<_> = ended.iter().filter(|row| !wanted.contains(row)).collect();
-        assert!(
+/// The state after one pass in the order of the list.
+static ORDERED: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let all: Vec<usize> = (0..SAMPLES.len()).collect();
+    let state = end_of(&all);
+    assert!(state.len() > 60, "{state:#?}");
+    state
+});
+
+/// Every sample once, some of them more often, in any order. Shrinks to fewer repetitions and to fewer
+/// places that differ from the list's.
+fn orders() -> impl Strategy<Value = Vec<usize>> {
+    let repeated = proptest::collection::vec(0..SAMPLES.len(), 0..=REPEATED);
+    repeated.prop_flat_map(|more| {
+        Just((0..SAMPLES.len()).chain(more).collect::<Vec<_>>()).prop_shuffle()
+    })
+}
+
+fn property() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    ProptestConfig {
+        cases: asked.and_then(|cases| cases.parse().ok()).unwrap_or(ORDERS),
+        max_shrink_iters: 40,
+        // What failed once is tried first ever after.
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+            "tests/it_doors/upgrades.seeds",
+        ))),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(property())]
+
+    #[test]
+    fn the_samples_of_the_gateway_end_in_one_state_in_any_order_and_however_often(order in orders()) {
+        let ended = end_of(&order);
+        let lost: Vec<_> = ORDERED.iter().filter(|row| !ended.contains(row)).collect();
+        let new: Vec<_> = ended.iter().filter(|row| !ORDERED.contains(row)).collect();
+        prop_assert!(
             lost.is_empty() && new.is_empty(),
-            "seed {seed}: lost {lost:#?}, new {new:#?}"
+            "lost {:#?}, new {:#?}", lost, new
         );
-        assert_eq!(ended.len(), wanted.len(), "seed {seed}");
+        prop_assert_eq!(ended.len(), ORDERED.len());
     }
 }
 

@@ -1,9 +1,8 @@
 //! Phones: the one parser, and the key by which two spellings of one number match.
 
-use std::fmt;
-
 use super::LONGEST_ADDRESS;
 use crate::domain::mask;
+use crate::domain::personal::prints_masked;
 
 /// The area codes of Brazil (facts §5.1).
 pub(super) const AREA_CODES: [u8; 67] = [
@@ -100,17 +99,11 @@ impl Phone {
     }
 }
 
-impl fmt::Debug for Phone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&mask::mask_phone(&self.0))
-    }
-}
-
-impl fmt::Display for Phone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&mask::mask_phone(&self.0))
-    }
-}
+prints_masked!(
+    Phone,
+    |phone: &Phone| mask::mask_phone(&phone.0),
+    Phone::parse_brazil
+);
 
 /// True for an area code of Brazil.
 pub(crate) fn is_area_code(digits: &str) -> bool {

@@ -124,8 +124,10 @@ pub struct MediaRef {
     pub file_name: Option<String>,
     /// The message id by which the gateway gives it out (facts §1.4: by id, not by media key).
     pub message_id: Option<String>,
-    /// True when the payload holds the whole file, not a thumbnail.
+    /// True when the payload held the whole file, not a thumbnail.
     pub is_inline: bool,
+    /// The hash, in hexadecimal, by which what the payload held is kept: the file or its thumbnail.
+    pub sha256: Option<String>,
 }
 
 impl fmt::Debug for MediaRef {

@@ -20,7 +20,7 @@ fn read(body: &str) -> Vec<IncomingEvent> {
 fn normalised(event: &IncomingEvent, received: &str) -> NormalisedEvent {
     let body = match &event.body {
         Body::AsReceived => received.as_bytes(),
-        Body::Redacted(bytes) => bytes,
+        Body::Redacted(bytes) | Body::Lightened { body: bytes, .. } => bytes,
     };
     let stored = StoredEvent {
         source_system: &event.source_system,

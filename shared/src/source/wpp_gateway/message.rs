@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::envelope::{Envelope, Wire, flag, label, message_key_of};
+use super::media::Reference;
 use crate::domain::address::{Jid, MessageKey};
 use crate::domain::event::{
     Contact, ContentKind, Direction, MediaRef, NormalisedEvent, NormalisedKind, Participant,
@@ -18,6 +19,19 @@ pub(super) enum Content {
     /// WhatsApp made it; the engine's word for it.
     System(String),
 }
+
+/// Where texts stand in an envelope, and in what the engine wrote.
+const TEXT_PLACES: &[&str] = &[
+    "/message/text",
+    "/text",
+    "/body",
+    "/message/body",
+    "/data/text",
+    "/data/body",
+    "/message/message/conversation",
+    "/message/message/extendedTextMessage/text",
+];
+const ENGINE_TEXT_PLACES: &[&str] = &["/body", "/content"];
 
 impl Content {
     /// The kind in a natural key: a placeholder and its text are two events (facts §0.6).
@@ -192,7 +206,10 @@ impl<'a> Message<'a> {
     /// caption.
     fn substance(&self, kind: ContentKind) -> (ContentKind, Option<MessageText>, Option<MediaRef>) {
         let raw = self.raw_text();
-        let embedded = raw.and_then(embedded_media);
+        let held = self.held();
+        let embedded = held
+            .map(|held| held.mime)
+            .or_else(|| raw.and_then(embedded_media));
         let kind = match (kind, embedded) {
             (ContentKind::Text | ContentKind::Other, Some(mime)) => kind_of_mime(mime),
             _ => kind,
@@ -205,32 +222,37 @@ impl<'a> Message<'a> {
             ),
             _ => raw,
         };
-        let media = kind.is_file().then(|| self.media(kind, raw, embedded));
+        let media = kind
+            .is_file()
+            .then(|| self.media(kind, embedded, (raw, held)));
         (kind, words.and_then(MessageText::new), media)
     }
 
     fn raw_text(&self) -> Option<&'a str> {
-        self.envelope.text(
-            &[
-                "/message/text",
-                "/text",
-                "/body",
-                "/message/body",
-                "/data/text",
-                "/data/body",
-                "/message/message/conversation",
-                "/message/message/extendedTextMessage/text",
-            ],
-            &["/body", "/content"],
-        )
+        self.envelope.text(TEXT_PLACES, ENGINE_TEXT_PLACES)
     }
 
-    fn media(&self, kind: ContentKind, raw: Option<&str>, embedded: Option<&str>) -> MediaRef {
+    /// The file that was taken out of the place of the text.
+    fn held(&self) -> Option<Reference<'a>> {
+        self.envelope
+            .values(TEXT_PLACES, ENGINE_TEXT_PLACES)
+            .find_map(Reference::of)
+    }
+
+    fn media(
+        &self,
+        kind: ContentKind,
+        embedded: Option<&str>,
+        (raw, held): (Option<&str>, Option<Reference<'_>>),
+    ) -> MediaRef {
         let bytes = self
             .envelope
             .values(&["/message/size"], &["/size"])
             .find_map(Value::as_u64);
-        let held = raw.map_or(0, |text| text.len() as u64 / 4 * 3);
+        let there = match held {
+            Some(held) => held.bytes,
+            None => raw.map_or(0, |text| text.len() as u64 / 4 * 3),
+        };
         let is_sound = matches!(kind, ContentKind::Audio | ContentKind::Voice);
         MediaRef {
             kind,
@@ -250,7 +272,8 @@ impl<'a> Message<'a> {
             message_id: self.key.as_ref().map(MessageKey::expose),
             // Voice notes come whole, pictures as a thumbnail (facts §1.4, Media).
             is_inline: embedded.is_some()
-                && (is_sound || bytes.is_some_and(|bytes| held + 3 >= bytes)),
+                && (is_sound || bytes.is_some_and(|bytes| there + 3 >= bytes)),
+            sha256: held.map(|held| held.sha256.to_owned()),
         }
     }
 }

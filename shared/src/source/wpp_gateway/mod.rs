@@ -8,6 +8,7 @@
 mod ack;
 mod body;
 mod envelope;
+mod media;
 mod message;
 mod session;
 
@@ -64,7 +65,7 @@ impl Source for WppGateway {
 
     fn read(&self, body: &[u8], now: DateTime<Utc>) -> Result<Reading, Vec<Problem>> {
         match body::read(body).map_err(|problem| vec![problem])? {
-            Read::Value { value, redacted } => Ok(read_value(value, redacted, now)),
+            Read::Value { value, redacted } => Ok(read_value(body, (value, redacted), now)),
             Read::Unholdable { keep } => {
                 let hash: [u8; 32] = Sha256::digest(body).into();
                 let event = IncomingEvent {
@@ -212,7 +213,11 @@ const fn side(direction: Direction) -> &'static str {
     }
 }
 
-fn read_value(value: Value, redacted: bool, now: DateTime<Utc>) -> Reading {
+fn read_value(
+    received: &[u8],
+    (mut value, redacted): (Value, bool),
+    now: DateTime<Utc>,
+) -> Reading {
     let envelope = Envelope::of(&value);
     let fact = Fact::of(&envelope);
     if matches!(fact, Fact::Presence) {
@@ -243,7 +248,14 @@ fn read_value(value: Value, redacted: bool, now: DateTime<Utc>) -> Reading {
             body_sha256(label.event_type, None, &value),
         )
     };
-    if redacted {
+    // Last: keys and hashes are those of what came, with or without the files.
+    let media = media::take_out(&mut value);
+    if !media.is_empty() {
+        event.metadata["body_sha256"] = hex::encode(Sha256::digest(received)).into();
+        event.metadata["body_bytes"] = received.len().into();
+        let body = value.to_string().into_bytes();
+        event.body = Body::Lightened { body, media };
+    } else if redacted {
         event.body = Body::Redacted(value.to_string().into_bytes());
     }
     event.payload = (!holds_nul(&value)).then_some(value);

@@ -77,7 +77,7 @@ fn event_of(body: &[u8]) -> IncomingEvent {
 fn normalised_of(event: &IncomingEvent, received: &[u8]) -> NormalisedEvent {
     let body = match &event.body {
         Body::AsReceived => received,
-        Body::Redacted(bytes) => bytes,
+        Body::Redacted(bytes) | Body::Lightened { body: bytes, .. } => bytes,
     };
     WppGateway
         .normalise(&StoredEvent {
@@ -153,6 +153,7 @@ fn summary(body: &[u8]) -> Value {
                 "file_name": media.file_name,
                 "message_id": media.message_id,
                 "is_inline": media.is_inline,
+                "sha256": media.sha256,
             })),
             "kind": format!("{:?}", read.kind),
         }

@@ -12,6 +12,38 @@ fn every_sample_becomes_what_its_snapshot_says() {
 }
 
 #[test]
+fn no_sample_is_left_out_and_each_of_the_index_has_its_own_test() {
+    let own = include_str!("samples.rs");
+    let mut found = 0;
+    for folder in ["wpp_gateway", "wppconnect"] {
+        let path = format!(
+            "{}/src/source/fixtures/{folder}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        for entry in std::fs::read_dir(path).unwrap() {
+            let file = entry.unwrap().file_name().into_string().unwrap();
+            let Some(name) = file.strip_suffix(".json") else {
+                continue;
+            };
+            assert!(
+                FIXTURES.iter().any(|(known, _)| *known == name),
+                "{folder}/{file} is in no list"
+            );
+            // Those with a number stand in the index of what each must become.
+            let number = name.split('_').next().unwrap();
+            if number.bytes().all(|b| b.is_ascii_digit()) {
+                let test = own
+                    .lines()
+                    .any(|line| line.starts_with("fn ") && line.contains(&format!("s{number}_")));
+                assert!(test, "{file} has no test of its own");
+            }
+            found += 1;
+        }
+    }
+    assert_eq!(found, FIXTURES.len());
+}
+
+#[test]
 fn s01_a_text_is_an_inbound_message_of_its_phone_with_the_words_as_they_are() {
     let (event, read) = told("01_wpp_text_known_tenant_no_ninth_digit");
     assert_eq!(event.event_type, INBOUND_MESSAGE);
@@ -87,6 +119,16 @@ fn s08_the_thumbnail_of_a_picture_is_not_its_text_and_not_the_picture() {
         (ContentKind::Image, Some("image/jpeg"))
     );
     assert!(!media.is_inline);
+    let (event, _) = told("08_wpp_image_thumbnail_in_text_with_caption");
+    let Body::Lightened { body, media: taken } = event.body else {
+        panic!("the thumbnail is kept beside the event");
+    };
+    assert_eq!(taken.len(), 1, "three times the same");
+    assert_eq!(media.sha256, Some(hex::encode(taken[0].sha256)));
+    assert!(!String::from_utf8(body).unwrap().contains("/9j/"));
+    assert!(!event.payload.unwrap().to_string().contains("/9j/"));
+    let received = Sha256::digest(sample("08_wpp_image_thumbnail_in_text_with_caption"));
+    assert_eq!(event.metadata["body_sha256"], hex::encode(received));
     assert_eq!(
         media.message_id.as_deref(),
         Some("false_554799900011@c.us_3EB0A80000000000000008")
@@ -266,6 +308,7 @@ fn the_bytes_of_a_voice_note_never_become_its_text() {
     assert_eq!(read.text, None);
     let media = read.media.unwrap();
     assert_eq!((media.kind, media.is_inline), (ContentKind::Voice, true));
+    assert!(media.sha256.is_some(), "kept by its hash");
     assert_eq!(
         told("onmessage-image-autodownload")
             .1
