@@ -1,6 +1,8 @@
 //! The decision, pure: an event, the configuration and nothing else → what is to be done, with
 //! the reason for each yes and no. Dry runs and replays ask the same function.
 
+mod metadata;
+
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +14,7 @@ use serde_json::{Map, Value, json};
 use shared::domain::channel::Channel;
 use shared::domain::delivery::DeliveryState;
 use shared::domain::directory::{Directory, text_hash};
-use shared::domain::event::{
-    Charge, ChargeStatus, ContentKind, MediaRef, NormalisedEvent, NormalisedKind,
-};
+use shared::domain::event::{Charge, ChargeStatus, NormalisedEvent, NormalisedKind};
 use shared::domain::expression::Facts;
 use shared::domain::failure::{FailureClass, FailureCode};
 use shared::domain::ids::TenantId;
@@ -383,7 +383,7 @@ fn chat(
         );
         detail.insert("origin".to_owned(), json!("contact"));
         detail.insert("message_id".to_owned(), json!(key_id));
-        detail.insert("metadata".to_owned(), message_metadata(event, *content));
+        detail.insert("metadata".to_owned(), metadata::of(event, *content));
     } else {
         for name in ["thread_id", "order_id", "role"] {
             if let Some(value) = payload.get(name).filter(|value| !value.is_null()) {
@@ -435,45 +435,6 @@ fn chat(
     }
     planned.detail = Value::Object(detail);
     Ok(planned)
-}
-
-fn message_metadata(event: &NormalisedEvent, content: ContentKind) -> Value {
-    let mut metadata = Map::new();
-    metadata.insert("content".to_owned(), json!(content.as_str()));
-    if let Some(media) = &event.media {
-        metadata.insert("media".to_owned(), media_metadata(media));
-    }
-    if let Some(participant) = event
-        .contact
-        .as_ref()
-        .and_then(|contact| contact.participant.as_ref())
-    {
-        metadata.insert(
-            "participant".to_owned(),
-            json!(participant.jid.contact_key()),
-        );
-        metadata.insert("participant_name".to_owned(), json!(participant.name));
-    }
-    Value::Object(metadata)
-}
-
-/// A thumbnail is not the picture: that is still to be fetched.
-fn media_metadata(media: &MediaRef) -> Value {
-    let is_whole = media.is_inline && media.sha256.is_some();
-    let mut told = json!({
-        "kind": media.kind.as_str(),
-        "mime": media.mime,
-        "state": if is_whole { "stored" } else { "pending" },
-    });
-    if let Some(sha256) = &media.sha256 {
-        let name = if is_whole {
-            "sha256"
-        } else {
-            "thumbnail_sha256"
-        };
-        told[name] = json!(sha256);
-    }
-    told
 }
 
 fn unavailable(rule: &Rule, channel: Channel) -> Planned {
