@@ -23,7 +23,7 @@ fn not_sealed_with(key: &str) -> String {
 
 /// One overdue invoice and one answer of the customer; its trace and its words.
 async fn talk(world: &World, number: usize) -> (String, String) {
-    let words = format!("conversa numero {number}");
+    let words = format!("conversa numero {number:04}");
     let mut event = overdue(&format!("talk-{number}"));
     event["payload"]["description"] = json!(words);
     let accepted = world.post(&event).await;
