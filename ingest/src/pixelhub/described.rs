@@ -27,7 +27,7 @@ const GUEST: &[Security] = &[
 ];
 const FORM: &str = "application/x-www-form-urlencoded";
 /// Who answers, said of every address.
-const MODULE: &str = "While its module is switched off (`/admin/modules`), the request is passed on to PixelHub, and what is answered is PixelHub's, whatever that is.";
+const MODULE: &str = "While its module is switched off, the request is passed on to PixelHub, and what is answered is PixelHub's, whatever that is.";
 
 /// What a question may be answered instead, beside PixelHub's own words.
 const ASKED: &[Code] = &[
