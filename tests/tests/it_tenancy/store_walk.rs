@@ -22,8 +22,8 @@ use shared::store::scope::Scope;
 use shared::store::service_orders::Order;
 use shared::store::settle::{self, SettleOrder, SettledByHand};
 use shared::store::{
-    StoreError, StoreResult, chat_reading, dropped, ip_blocks, modules, service_orders, sessions,
-    sources, tenant_messages, tenants, traces,
+    StoreError, StoreResult, chat_reading, dropped, import, ip_blocks, modules, service_orders,
+    sessions, sources, tenant_messages, tenants, traces,
 };
 use sqlx::{PgPool, PgTransaction};
 use uuid::Uuid;
@@ -110,12 +110,13 @@ async fn read_everything(pool: &PgPool, scope: Scope, ids: &Ids) -> BTreeMap<&'s
 }
 
 /// The functions that write, with what each must come to when the row is a stranger's.
-const WRITES: [&str; 13] = [
+const WRITES: [&str; 14] = [
     "audit::insert",
     "credentials::end_within",
     "credentials::mark_used",
     "credentials::put",
     "credentials::revoke",
+    "import::source",
     "ip_blocks::lift",
     "logs::insert",
     "modules::set",
@@ -196,6 +197,7 @@ async fn write_everything(pool: &PgPool, ids: &Ids) -> BTreeSet<&'static str> {
         "ip_blocks::lift" is Ok(false) => |conn| ip_blocks::lift(conn, &ids.address);
         "credentials::put" is Err(StoreError::Unavailable(_)) => |conn| credentials::put(conn, &credential);
         "credentials::end_within" is Err(StoreError::Unavailable(_)) => |conn| credentials::end_within(conn, ids.key, 1.0);
+        "import::source" is Err(StoreError::Unavailable(_)) => |conn| import::source(conn, "a-strangers");
         "modules::set" is Err(StoreError::Unavailable(_)) => |conn| modules::set(conn, Module::Tenants, Some(TenantId(ids.tenant)), Some(Mode::Off), "a stranger");
         "service_orders::open_thread" is Err(StoreError::Unavailable(_)) => |conn| service_orders::open_thread(conn, &of_nobody, ("pixelhub", &ids.trace));
         // These change no row that they cannot see, and say nothing.
