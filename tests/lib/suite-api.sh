@@ -45,6 +45,7 @@ hold_to_description() {
 
 export_api_secrets() {
     export POSTO_API_KEY=billing-key-for-tests-only-0001 POSTO_WHAPI_KEY=whapi-key-for-tests-only-000001
+    export POSTO_PIXELHUB_KEY=pixelhub-key-for-tests-only-0001
     export POSTO_ADMIN_TOKEN=admin-token-for-tests-only ASAAS_WEBHOOK_TOKEN=asaas-webhook-token-for-tests-only
     export PIXELHUB_WHATSAPP_WEBHOOK_SECRET=webhook-secret-for-tests-only
 }
@@ -58,10 +59,12 @@ start_described_services() {
     test_psql "$TEST_DATABASE_URL" -c "create database $API_DATABASE"
     api_command ingest migrate
     api_command ingest admin import "$REPO/deploy/demo/reference.json"
-    local POSTO_API_KEY POSTO_WHAPI_KEY
+    api_command ingest admin import "$REPO/tests/lib/api/orders.json"
+    local POSTO_API_KEY POSTO_WHAPI_KEY POSTO_PIXELHUB_KEY
     export_api_secrets
     api_command ingest admin keys put --source billing --secret-stdin <<<"$POSTO_API_KEY"
     api_command ingest admin keys put --source whapi_cloud --secret-stdin <<<"$POSTO_WHAPI_KEY"
+    api_command ingest admin keys put --source pixelhub --secret-stdin <<<"$POSTO_PIXELHUB_KEY"
     local name
     for name in ingest router-worker delivery-worker; do
         (
@@ -116,6 +119,12 @@ seed_api() {
     post_seed "$url/webhook/asaas" "asaas-access-token: $ASAAS_WEBHOOK_TOKEN" @"$samples/asaas/payment-received.json"
     post_seed "$url/api/whatsapp/webhook" "X-Gateway-Secret: $PIXELHUB_WHATSAPP_WEBHOOK_SECRET" \
         @"$samples/wpp_gateway/message-ack.json"
+    # The first visit makes the chat.
+    curl -sSf -o /dev/null -H "Authorization: Bearer $POSTO_PIXELHUB_KEY" "$url/chat/order?order_id=7" ||
+        die 'the chat was not opened' "look at $STATE/log/api-ingest.log"
+    post_seed "$url/chat/message" "Authorization: Bearer $POSTO_PIXELHUB_KEY" '{"thread_id":1,"message":"Bom dia"}'
+    post_seed "$url/tenants/whatsapp-generic-log" "Authorization: Bearer $POSTO_PIXELHUB_KEY" \
+        '{"tenant_id":1,"phone_raw":"(47) 99990-0011","message":"Bom dia"}'
     wait_until 30 api_has_letters || die 'no dead letter came of the seed' "look at $STATE/log/api-delivery-worker.log"
 }
 
