@@ -304,7 +304,7 @@ async fn compare(world: &World, base: &str, route: &Route, foreign: &Ids, heard:
                 "{place}: {}",
                 theirs.0.1
             );
-            if theirs.1 == nobodys.1 && !(ask.is_fixed && !theirs.1.is_empty()) {
+            if theirs.1 == nobodys.1 && (theirs.1.is_empty() || !ask.is_fixed) {
                 last = None;
                 break;
             }
