@@ -6,7 +6,7 @@ use shared::store::attempts::{self, AttemptResult};
 use shared::store::receipts;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::Postgres;
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 /// How much waits beside what is looked up.
@@ -26,25 +26,26 @@ async fn connection(pool: &PgPool) -> PoolConnection<Postgres> {
 
 /// Claimed deliveries, each with an open attempt and an ack that waits for another message's.
 async fn backlog(conn: &mut PgConnection) {
-    sqlx::raw_sql(
+    let rows = format!(
         "insert into channels (id, provider_account, display_name, session_state) values ('a', 'A', 'A', 'up');
          insert into routings (id, event_id, trace_id, event_type, source_system, state, decision, processing_time_ms)
-             values (gen_random_uuid(), gen_random_uuid(), repeat('a', 32), 'a.b', 'billing', 'routed', '{}', 0);
+             values (gen_random_uuid(), gen_random_uuid(), repeat('a', 32), 'a.b', 'billing', 'routed', '{{}}', 0);
          insert into deliveries (id, routing_id, ordinal, event_id, event_type, source_system, trace_id, channel,
                                  channel_id, lane, recipient, recipient_key, body_text, state, attempt_count)
              select lpad(to_hex(n), 32, '0')::uuid, r.id, n, r.event_id, r.event_type, r.source_system, r.trace_id,
                     'whatsapp', 'a', 'notice', n::text, 'tel:' || n, 'oi', 'claimed', 1
-             from generate_series(1, 500) n, routings r;
+             from generate_series(1, {BACKLOG}) n, routings r;
          insert into delivery_attempts (id, delivery_id, generation, number, trace_id, channel_id, worker, lease_until,
                                         provider_message_id)
              select id, id, 0, 1, trace_id, channel_id, 'test', now() + interval '1 hour', 'key ' || id
              from deliveries;
          insert into receipts (id, event_id, trace_id, kind, channel_id, provider_message_id, provider_at, state)
              select id, id, trace_id, 'ack', channel_id, 'key ' || id, now(), 'unbound' from deliveries",
-    )
-    .execute(conn)
-    .await
-    .expect("a backlog");
+    );
+    sqlx::raw_sql(AssertSqlSafe(rows))
+        .execute(conn)
+        .await
+        .expect("a backlog");
 }
 
 /// Rows that this transaction has read so far.

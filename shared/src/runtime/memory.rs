@@ -1,7 +1,7 @@
 //! What a process asks of the kernel about its memory.
 
-/// Asks for pages of the usual size from now on. The allocator asks for huge ones (2 MiB), of which a
-/// service of this size holds a dozen for the sake of a few objects each: a third of its memory.
+/// Asks for pages of the usual size from now on. The allocator asks for huge ones (2 MiB), which a service
+/// of this size fills in part (docs/performance.md tells how much that was).
 ///
 /// A kernel that cannot is no trouble: the process is somewhat larger then.
 pub fn use_small_pages() {
